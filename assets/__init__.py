@@ -1,0 +1,1 @@
+"""Shipped files: mini models, styles, example class lists."""

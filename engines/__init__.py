@@ -1,0 +1,1 @@
+"""Everything that computes. Importable and useful without `app`; never imports gradio."""
