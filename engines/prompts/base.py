@@ -1,0 +1,233 @@
+"""What all methods share: a frozen backbone, class names, a config, and the estimator's contract.
+
+A method adds its learnable tensors, how it makes text features from them, and its loss. See docs/add-a-method.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engines.backbones import Backbone
+from engines.errors import BackboneError, ConfigError
+from engines.prompts.settings import MethodConfig, TrainingConfig
+
+METHODS: dict[str, type[PromptMethod]] = {}
+"""Every method class that was imported, by registry name."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What a person reads about a method before choosing it; makes the list, the command line and the docs page."""
+
+    name: str
+    """Registry name: the paper's short name in lower case."""
+    title: str
+    """The paper's spelling."""
+    summary: str
+    """Two plain sentences for a non-specialist."""
+    when: str
+    """When to choose it, in one sentence."""
+    paper: str
+    """Authors, title, venue, arXiv number."""
+    needs: str = "A few labelled images of every class."
+    group: str = "a few labels"
+    """What the user has: `a few labels`, `no labels`, `several sites or scanners`, `only normal images`."""
+    cost: Literal["none", "seconds", "minutes", "long"] = "seconds"
+    """Order of magnitude on a CPU with the shipped model and 16 labelled images per class."""
+    parity: str = ""
+    """How it was checked against the official implementation."""
+    reported: str = ""
+    """The paper's headline numbers."""
+
+
+class PromptMethod(nn.Module):
+    """Base of all methods: a torch module whose parameters are exactly what the method learns.
+
+    B images, C classes, D joint dimension. Features are unit length, logits are `exp(logit_scale)` times cosines.
+    """
+
+    info: ClassVar[MethodInfo]
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    fitting: ClassVar[Literal["none", "gradient", "closed-form"]] = "gradient"
+    """How it learns: not at all, by gradient steps on `loss`, or in one go by `fit(features, labels)`."""
+    frozen_images: ClassVar[bool] = True
+    """Whether the image tower is left as it is, so that its features are computed once and cached."""
+    official_names: ClassVar[dict[str, str]] = {}
+    """Our parameter name -> the official repository's."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Training settings that differ from `TrainingConfig`, by protocol."""
+
+    backbone: Backbone
+    config: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "info" in cls.__dict__:
+            known = METHODS.setdefault(cls.info.name, cls)
+            if known.__qualname__ != cls.__qualname__:
+                raise ConfigError(f"Two methods are called “{cls.info.name}”.", "Give one of them another name.")
+            METHODS[cls.info.name] = cls
+
+    def __init__(self, backbone: Backbone, class_names: list[str], config: MethodConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.class_names = check_class_names(class_names)
+        self.config = config
+        if reason := self.refuse(backbone):
+            raise BackboneError(f"{self.info.title} does not work with the model “{backbone.name}”.", reason)
+        self.build()
+        self._fixed_text: tuple[tuple[int, ...], Tensor] | None = None
+
+    # --- what a method defines ------------------------------------------------
+
+    @classmethod
+    def refuse(cls, backbone: Backbone) -> str:
+        """Why this method cannot work with `backbone`, in words; empty where it can."""
+        return ""
+
+    @classmethod
+    def training_defaults(cls, protocol: str = "few-shot", shots: int = 16) -> TrainingConfig:
+        """The paper's training settings for a protocol and a number of labelled images per class."""
+        return TrainingConfig(**cls.presets.get(protocol, {}))
+
+    def build(self) -> None:
+        """Make the learnable tensors."""
+
+    def text_features(self) -> Tensor:
+        """Unit text feature of every class, [C, D]."""
+        raise BackboneError(f"The text of {self.info.title} depends on the image.", "Ask for logits instead.")
+
+    def loss(
+        self, pixels: Tensor | None = None, labels: Tensor | None = None, *, features: Tensor | None = None
+    ) -> Tensor:
+        """The training objective, a scalar: cross-entropy of `logits`, mean over the batch."""
+        return F.cross_entropy(self.logits(pixels, features=features), _required(labels))
+
+    def backward(
+        self, pixels: Tensor | None, labels: Tensor, *, features: Tensor | None = None, weight: float = 1.0
+    ) -> Tensor:
+        """Add the gradients of `weight * loss` and return that value, detached. Methods that bend gradients override it."""
+        loss = self.loss(pixels, labels, features=features) * weight
+        loss.backward()
+        return loss.detach()
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Called after epoch number `epoch` (from 0) of `epochs`."""
+
+    @property
+    def class_bound(self) -> bool:
+        """Whether what it learned belongs to its classes, so that it cannot be used on others."""
+        return False
+
+    # --- what every method has ------------------------------------------------
+
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """Unit image features of normalised pixels [B, 3, H, W] -> [B, D]."""
+        with torch.no_grad():
+            return F.normalize(self.backbone.encode_image(pixels), dim=-1)
+
+    def logits(self, pixels: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
+        """Class scores [B, C] of `pixels` [B, 3, H, W] or of cached image features [B, D] (any length)."""
+        return self.backbone.logit_scale * self._images(pixels, features) @ self._text().T
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Name -> learnable tensor."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def for_classes(self, class_names: list[str]) -> Self:
+        """The same learned prompt around other class names.
+
+        Raises:
+            ConfigError: what was learned belongs to the training classes.
+        """
+        if self.class_bound:
+            raise ConfigError(
+                f"This {self.info.title} learned something for each of its own classes, so it cannot be used on others.",
+                "Choose a setting that is shared by all classes.",
+            )
+        other = type(self)(self.backbone, class_names, self.config)
+        other.load_state_dict(self.state_dict())
+        return other.train(self.training)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `prompt.safetensors` and `prompt.json` into `folder` and return it."""
+        from engines.prompts.artifact import save_prompt
+
+        return save_prompt(self, Path(folder))
+
+    def official_state_dict(self) -> dict[str, Tensor]:
+        """What was learned, under the official repository's parameter names."""
+        return {self.official_names.get(name, name): p.detach().clone() for name, p in self.state_dict().items()}
+
+    def load_official(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over an official checkpoint: its state dict, or the dictionary around it that Dassl saves.
+
+        Buffers that belong to the class list of the training run (`token_prefix`, `token_suffix`) are left out.
+
+        Raises:
+            ConfigError: a parameter is missing or has another shape.
+        """
+        given = state_dict.get("state_dict", state_dict)
+        mine = self.state_dict()
+        found: dict[str, Tensor] = {}
+        for name, own in mine.items():
+            official = self.official_names.get(name, name)
+            value = given.get(official, given.get(official.split(".", 1)[-1]))
+            if value is None:
+                raise ConfigError(
+                    f"The checkpoint has no “{official}”, so it is not one of {self.info.title} with these settings.",
+                    f"It has: {', '.join(list(given)[:8]) or 'nothing'}.",
+                )
+            value = torch.as_tensor(value)
+            if value.shape != own.shape:
+                raise ConfigError(
+                    f"“{official}” of the checkpoint has the shape {list(value.shape)}, but {list(own.shape)} is needed.",
+                    "Set the method’s settings, class names and model as they were in the official training.",
+                )
+            found[name] = value.to(own)
+        self.load_state_dict(found)
+
+    # --- helpers for methods --------------------------------------------------
+
+    def _images(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
+        if features is not None:
+            if not self.frozen_images:
+                raise ConfigError(f"{self.info.title} changes the image tower, so it needs the images themselves.")
+            return F.normalize(features, dim=-1)
+        return self.image_features(_required(pixels))
+
+    def _text(self) -> Tensor:
+        """`text_features()`, computed once while nothing is learned: the classes of a prediction are fixed."""
+        if torch.is_grad_enabled() and self.trainable_parameters():
+            return self.text_features()
+        versions = tuple(p._version for p in self.parameters())
+        if self._fixed_text is None or self._fixed_text[0] != versions:
+            with torch.no_grad():
+                self._fixed_text = versions, self.text_features()
+        return self._fixed_text[1]
+
+
+def _required(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise TypeError("give pixels (or features) and, for a loss, labels")
+    return tensor
+
+
+def check_class_names(class_names: list[str]) -> list[str]:
+    """Class names as given, or a `ConfigError`: at least one, none empty, no doubles."""
+    names = [str(name) for name in class_names]
+    if not names:
+        raise ConfigError("There are no classes.", "Give at least one class name.")
+    if any(not name.strip() for name in names):
+        raise ConfigError("A class has no name.", "Give every class a name that says what it shows.")
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"Two classes are called “{double}”.", "Rename one of them.")
+    return names

@@ -1,0 +1,257 @@
+"""Training a prompt: tensors in, events out. Knows nothing of data bases, jobs or pages."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.prompts.base import PromptMethod
+from engines.prompts.settings import TrainingConfig
+
+Pixels = Callable[[Tensor, int], Tensor]
+"""(image indices [B], epoch) -> normalised pixels [B, 3, H, W]; must depend on these two alone."""
+
+
+@dataclass
+class Examples:
+    """Labelled training images.
+
+    Attributes:
+        labels: class positions [N].
+        features: image features [V, N, D] of V cached views, for methods with a frozen image tower.
+        pixels: makes pixels on demand; used where `features` is None.
+        val_features: features [M, D] of validation images, where there are any; `val_labels` [M] theirs.
+    """
+
+    labels: Tensor
+    features: Tensor | None = None
+    pixels: Pixels | None = None
+    val_features: Tensor | None = None
+    val_labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass is over. Accuracies are fractions of 1, or None where they were not measured."""
+
+    number: int
+    """Counted from 1."""
+    of: int
+    loss: float
+    learning_rate: float
+    train_accuracy: float | None = None
+    val_accuracy: float | None = None
+    note: str = ""
+    """What a person should know, such as a batch that had to be split."""
+
+
+def train(
+    method: PromptMethod,
+    examples: Examples,
+    config: TrainingConfig,
+    seed: int,
+    checkpoint: Path | None = None,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[Epoch]:
+    """Train `method` in place and yield an `Epoch` after every pass.
+
+    With `checkpoint`, the state is saved there after each pass; a later call with the same arguments goes on from it
+    and ends with the same values as an undisturbed training. `on_step(steps done, of)` is called after every step and
+    may raise to stop.
+    """
+    if method.fitting == "none":
+        return
+    if method.fitting == "closed-form":
+        yield _fit(method, examples)
+        return
+    yield from _Training(method, examples, config, seed, checkpoint, on_step).run()
+
+
+def _fit(method: PromptMethod, examples: Examples) -> Epoch:
+    features = examples.features
+    if features is None:
+        raise TypeError(f"{method.info.title} needs cached features")
+    flat = features.flatten(0, 1)
+    labels = examples.labels.repeat(len(features))
+    method.fit(flat, labels, examples.val_features, examples.val_labels)  # type: ignore[operator]
+    with torch.no_grad():
+        loss = float(method.loss(features=flat, labels=labels))
+    return Epoch(1, 1, loss, 0.0, _accuracy(method, features[0], examples.labels))
+
+
+class _Training:
+    """Gradient training: the loop of Dassl, with a fixed order for every (seed, epoch)."""
+
+    def __init__(
+        self,
+        method: PromptMethod,
+        examples: Examples,
+        config: TrainingConfig,
+        seed: int,
+        checkpoint: Path | None,
+        on_step: Callable[[int, int], None],
+    ) -> None:
+        self.method, self.examples, self.config, self.seed = method, examples, config, seed
+        self.checkpoint, self.on_step = checkpoint, on_step
+        parameters = list(method.trainable_parameters().values())
+        self.optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(
+                parameters, config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+            )
+        else:
+            self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+        images = len(examples.labels)
+        self.batch = min(config.batch_size, images)
+        # An incomplete last batch is dropped, as Dassl's loader does (epochs of fewer images are one batch).
+        self.steps = max(1, images // self.batch)
+        self.parts = 1
+        """In how many parts a batch is worked through; more than one after memory ran out."""
+        self.note = ""
+
+    def run(self) -> Iterator[Epoch]:
+        first = self._resume()
+        self.method.train()
+        for epoch in range(first, self.config.epochs):
+            yield self._epoch(epoch)
+        self.method.eval()
+
+    def _epoch(self, epoch: int) -> Epoch:
+        rate = self.config.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        stream = zlib.crc32(f"{self.seed}/{epoch}".encode())
+        torch.manual_seed(stream)  # for methods that draw inside their loss
+        generator = torch.Generator().manual_seed(stream)
+        order = torch.randperm(len(self.examples.labels), generator=generator)
+        total = torch.zeros((), device=self.method.backbone.device)
+        for step in range(self.steps):
+            indices = order[step * self.batch : (step + 1) * self.batch]
+            views = None
+            if self.examples.features is not None:
+                views = torch.randint(len(self.examples.features), (len(indices),), generator=generator)
+            total += self._step(indices, views, epoch)  # stays on the device: no wait for it in every step
+            self.on_step(epoch * self.steps + step + 1, self.config.epochs * self.steps)
+        self.method.end_epoch(epoch, self.config.epochs)
+        result = self._result(epoch, float(total) / self.steps, rate)
+        self._save(epoch + 1)
+        return result
+
+    def _step(self, indices: Tensor, views: Tensor | None, epoch: int) -> Tensor:
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            try:
+                loss = torch.zeros((), device=self.method.backbone.device)
+                for part, view in zip(
+                    indices.chunk(self.parts),
+                    views.chunk(self.parts) if views is not None else [None] * self.parts,
+                    strict=False,
+                ):
+                    loss += self._backward(part, view, epoch, weight=len(part) / len(indices))
+                self.optimizer.step()
+                return loss
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or self.parts >= len(indices):
+                    raise
+                self.parts *= 2
+                size = -(-len(indices) // self.parts)
+                self.note = f"Memory ran out, so each step now works through its images {size} at a time."
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+
+    def _backward(self, indices: Tensor, views: Tensor | None, epoch: int, weight: float) -> Tensor:
+        device, examples = self.method.backbone.device, self.examples
+        labels = examples.labels[indices].to(device)
+        if examples.features is not None:
+            features = examples.features[views, indices].to(device)
+            return self.method.backward(None, labels, features=features, weight=weight)
+        assert examples.pixels is not None
+        return self.method.backward(examples.pixels(indices, epoch).to(device), labels, weight=weight)
+
+    def _result(self, epoch: int, loss: float, rate: float) -> Epoch:
+        train_accuracy = val_accuracy = None
+        if self.examples.features is not None:
+            train_accuracy = _accuracy(self.method, self.examples.features[0], self.examples.labels)
+            if self.examples.val_features is not None and self.examples.val_labels is not None:
+                val_accuracy = _accuracy(self.method, self.examples.val_features, self.examples.val_labels)
+        note, self.note = self.note, ""
+        return Epoch(epoch + 1, self.config.epochs, loss, rate, train_accuracy, val_accuracy, note)
+
+    # --- checkpoints ----------------------------------------------------------
+
+    def _signature(self) -> str:
+        return f"{self.method.info.name} {self.config.model_dump_json()} {self.seed} {len(self.examples.labels)}"
+
+    def _save(self, epochs_done: int) -> None:
+        if self.checkpoint is None:
+            return
+        state = {
+            "signature": self._signature(),
+            "epochs_done": epochs_done,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.checkpoint)  # a cut write leaves the older checkpoint whole
+
+    def _resume(self) -> int:
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return 0
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception:  # a damaged checkpoint costs time, never the run
+            return 0
+        if state.get("signature") != self._signature():
+            return 0
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["epochs_done"])
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    words = str(error).lower()
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in words or "can't allocate" in words
+    )
+
+
+@torch.no_grad()
+def _accuracy(method: PromptMethod, features: Tensor, labels: Tensor) -> float:
+    logits = method.logits(features=features.to(method.backbone.device))
+    return float((logits.argmax(dim=1).cpu() == labels).float().mean())
+
+
+@torch.no_grad()
+def probabilities(
+    method: PromptMethod,
+    features: Tensor | None = None,
+    pixels: Iterable[Tensor] = (),
+    batch: int = 4096,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Class probabilities [N, C] of cached features [N, D], or of batches of pixels; float32 on the CPU.
+
+    `on_batch(images done)` is called after every batch and may raise to stop.
+    """
+    method.eval()
+    device, rows, done = method.backbone.device, [], 0
+    batches: Iterable[Tensor] = features.split(batch) if features is not None else pixels
+    for part in batches:
+        part = part.to(device)
+        logits = method.logits(features=part) if features is not None else method.logits(part)
+        rows.append(logits.float().softmax(dim=1).cpu().numpy())
+        done += len(part)
+        on_batch(done)
+    return np.concatenate(rows) if rows else np.zeros((0, len(method.class_names)), np.float32)

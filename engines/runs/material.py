@@ -1,0 +1,180 @@
+"""The tensors of a run: which images, their features, their labels."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from PIL import Image
+from sqlalchemy import select
+from torch import Tensor
+
+from engines.backbones import Backbone, FeatureCache, build_features
+from engines.data import draw_few_shot, load_image
+from engines.errors import DataError
+from engines.prompts.settings import TrainingConfig
+from engines.store import Dataset, Run, Sample, Workspace
+
+Progress = Callable[[float, str], None]
+"""(fraction of this part, message)"""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a run; `label` is the position of its class in the data set."""
+
+    sample_id: int
+    position: int
+    file: str
+    sha256: str
+    label: int
+
+
+@dataclass
+class Material:
+    """What a run trains and is judged on."""
+
+    class_names: list[str]
+    descriptions: list[list[str]]
+    rows: int
+    """Number of images of the data set, which is the number of rows of its feature cache."""
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+    notes: list[str] = field(default_factory=list)
+
+    def restricted(self, classes: Sequence[int], items: list[Item]) -> tuple[list[Item], Tensor]:
+        """Those of `items` in `classes`, and their labels renumbered from 0 in the order of `classes`."""
+        place = {label: new for new, label in enumerate(classes)}
+        kept = [item for item in items if item.label in place]
+        return kept, torch.tensor([place[item.label] for item in kept], dtype=torch.long)
+
+
+def gather(workspace: Workspace, run: Run) -> Material:
+    """The images of `run`: few-shot training and validation images by its seed, and all test images.
+
+    Raises:
+        DataError: the data set is gone or has no labelled training images.
+    """
+    with workspace.session() as session:
+        dataset = session.get(Dataset, run.dataset_id) if run.dataset_id else None
+        if dataset is None:
+            raise DataError("The data set of this run no longer exists.", "Import it again and start a new run.")
+        place = {c.id: c.position for c in dataset.classes}
+        rows = session.execute(
+            select(Sample.id, Sample.position, Sample.file, Sample.sha256, Sample.class_id, Sample.split)
+            .where(Sample.dataset_id == dataset.id, Sample.class_id.is_not(None))
+            .order_by(Sample.position)
+        ).all()
+        material = Material(
+            [c.name for c in dataset.classes], [list(c.descriptions) for c in dataset.classes], dataset.size, [], [], []
+        )
+    items = {row.id: Item(row.id, row.position, row.file, row.sha256, place[row.class_id]) for row in rows}
+    split = draw_few_shot(workspace, dataset.id, run.shots, run.seed)
+    material.train = [items[sample] for sample in split.train if sample in items]
+    material.val = [items[sample] for sample in split.val if sample in items]
+    material.test = [items[row.id] for row in rows if row.split == "test"]
+    if not material.test:
+        used = {item.sample_id for item in material.train}
+        material.test = [item for item in items.values() if item.sample_id not in used]
+        material.notes.append(
+            "There are no images set aside for testing, so all labelled images not trained on were used."
+        )
+    return material
+
+
+class Features:
+    """Image features of a data set on one backbone, computed once and kept beside the workspace."""
+
+    def __init__(self, workspace: Workspace, backbone: Backbone, rows: int, dataset_id: int) -> None:
+        self.workspace, self.backbone, self.rows = workspace, backbone, rows
+        self.folder = workspace.folder("features") / str(dataset_id)
+
+    def get(
+        self,
+        items: list[Item],
+        progress: Progress,
+        check_cancelled: Callable[[], None],
+        view: str = "centre",
+        prepare: Callable[[Image.Image, Item], Tensor] | None = None,
+    ) -> Tensor:
+        """Features [N, D] of `items`; missing ones are computed, with `prepare` in place of the test transform."""
+        cache = FeatureCache(
+            self.folder, self.backbone.name, self.backbone.fingerprint, view, self.backbone.embed_dim, self.rows
+        )
+        by_position = {item.position: item for item in items}
+
+        def load(position: int) -> Tensor:
+            item = by_position[position]
+            image = load_image(self.workspace.resolve(item.file))
+            return prepare(image, item) if prepare else self.backbone.preprocess(image)
+
+        positions = sorted(by_position)
+        build_features(cache, positions, load, self.backbone, 64, progress, check_cancelled)
+        return torch.from_numpy(cache.read([item.position for item in items]))
+
+
+def crop_views(
+    features: Features,
+    items: list[Item],
+    config: TrainingConfig,
+    progress: Progress,
+    check_cancelled: Callable[[], None],
+) -> Tensor:
+    """Features [V, N, D] of `config.views` random crops of every image, the same on every machine."""
+    transform = features.backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
+    views = []
+    for number in range(config.views):
+
+        def prepare(image: Image.Image, item: Item, number: int = number) -> Tensor:
+            return seeded(transform, image, f"{item.sha256}/{number}")
+
+        def part(fraction: float, message: str, number: int = number) -> None:
+            progress((number + fraction) / config.views, message)
+
+        name = f"crop-{config.crop_scale:g}-{'flip' if config.flip else 'plain'}-{number}"
+        views.append(features.get(items, part, check_cancelled, name, prepare))
+    return torch.stack(views)
+
+
+_DRAWING = threading.Lock()
+
+
+def seeded(transform: Callable[[Image.Image], Tensor], image: Image.Image, key: str) -> Tensor:
+    """`transform(image)` with random choices that depend on `key` alone (torchvision draws from the global stream)."""
+    with _DRAWING, torch.random.fork_rng(devices=[]):  # the global stream is shared by the decoding threads
+        torch.manual_seed(zlib.crc32(key.encode()))
+        return transform(image)
+
+
+class LiveCrops:
+    """Fresh random crops for every step, as the papers' protocol has them: (indices, epoch) -> pixels."""
+
+    def __init__(self, workspace: Workspace, backbone: Backbone, items: list[Item], config: TrainingConfig) -> None:
+        self.transform = backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
+        with ThreadPoolExecutor(4) as pool:
+            self.images = list(pool.map(lambda item: load_image(workspace.resolve(item.file)), items))
+        self.keys = [item.sha256 for item in items]
+
+    def __call__(self, indices: Tensor, epoch: int) -> Tensor:
+        return torch.stack(
+            [seeded(self.transform, self.images[i], f"{self.keys[i]}/live/{epoch}") for i in indices.tolist()]
+        )
+
+
+def pixel_batches(workspace: Workspace, backbone: Backbone, items: list[Item], batch: int = 32) -> Iterator[Tensor]:
+    """Test-transformed pixels of `items`, for methods whose image tower changes."""
+    with ThreadPoolExecutor(4) as pool:
+        for start in range(0, len(items), batch):
+            part = items[start : start + batch]
+            images = pool.map(lambda item: backbone.preprocess(load_image(workspace.resolve(item.file))), part)
+            yield torch.stack(list(images))
+
+
+def as_int64(labels: Tensor) -> np.ndarray:
+    return labels.numpy().astype(np.int64)
