@@ -1,0 +1,73 @@
+"""Comparing a method with what its official implementation answered (see the `.npz` files beside)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engines.prompts.base import PromptMethod
+from tests.parity import parity_weights
+
+FOLDER = Path(__file__).parent
+
+
+def load_case(name: str) -> dict[str, np.ndarray]:
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def fill_official(method: PromptMethod) -> None:
+    """Give every learnable tensor the value that its official name stands for."""
+    state = {
+        name: torch.from_numpy(np.asarray(parity_weights.parameter(name, value.shape)))
+        for name, value in method.official_state_dict().items()
+    }
+    method.load_official(state)
+
+
+def assert_close(actual: Tensor | np.ndarray, case: dict[str, np.ndarray], key: str, relative: float = 1e-4) -> None:
+    """Equal to the stored array within `relative` of its largest value (big arrays are stored as samples)."""
+    value = actual.detach().double().numpy() if isinstance(actual, Tensor) else np.asarray(actual, np.float64)
+    if f"{key}.rows8" in case:
+        flat = value.reshape(-1, value.shape[-1])
+        probe = parity_weights.noise(f"parity.probe.{flat.shape[1]}", (flat.shape[1], 4)).astype(np.float64)
+        pairs = [(flat[::8], case[f"{key}.rows8"]), (flat @ probe, case[f"{key}.probe"])]
+    else:
+        pairs = [(value, case[key])]
+    for got, expected in pairs:
+        np.testing.assert_allclose(
+            got.reshape(expected.shape),
+            expected,
+            rtol=relative,
+            atol=relative * max(1e-3, np.abs(expected).max()),
+            err_msg=key,
+        )
+
+
+def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_rate: float = 0.002) -> None:
+    """Loss and gradients at step 0, then 5 steps of the official optimiser on the same batch."""
+    pixels, labels = parity_weights.images(), parity_weights.labels()
+    names = {parameter: official for parameter, official in method.official_names.items()}
+    optimizer = torch.optim.SGD(
+        method.trainable_parameters().values(), lr=learning_rate, momentum=0.9, weight_decay=5e-4
+    )
+    losses = []
+    for step in range(5):
+        optimizer.zero_grad()
+        losses.append(float(method.backward(pixels, labels)))
+        if step == 0:
+            for name, parameter in method.trainable_parameters().items():
+                assert parameter.grad is not None
+                assert_close(parameter.grad, case, f"grad.{names.get(name, name)}")
+        optimizer.step()
+    losses.append(float(method.loss(pixels, labels)))
+    assert_close(np.array(losses), case, "losses")
+    for name, parameter in method.trainable_parameters().items():
+        expected = case.get(f"after5.{names.get(name, name)}")
+        if expected is not None:
+            np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=0, atol=1e-5)
+    if "logits_after5" in case:
+        assert_close(method.logits(pixels), case, "logits_after5")
