@@ -113,7 +113,7 @@ class PromptMethod(nn.Module):
     def backward(
         self, pixels: Tensor | None, labels: Tensor, *, features: Tensor | None = None, weight: float = 1.0
     ) -> Tensor:
-        """Add the gradients of `weight * loss` and return that value, detached. Methods that bend gradients override it."""
+        """Add the gradients of `weight * loss`; returns it, detached. Methods that bend gradients override this."""
         loss = self.loss(pixels, labels, features=features) * weight
         loss.backward()
         return loss.detach()
@@ -149,7 +149,7 @@ class PromptMethod(nn.Module):
         """
         if self.class_bound:
             raise ConfigError(
-                f"This {self.info.title} learned something for each of its own classes, so it cannot be used on others.",
+                f"This {self.info.title} learned something for each of its classes, so it cannot be used on others.",
                 "Choose a setting that is shared by all classes.",
             )
         other = type(self)(self.backbone, class_names, self.config)
@@ -188,7 +188,7 @@ class PromptMethod(nn.Module):
             value = torch.as_tensor(value)
             if value.shape != own.shape:
                 raise ConfigError(
-                    f"“{official}” of the checkpoint has the shape {list(value.shape)}, but {list(own.shape)} is needed.",
+                    f"“{official}” of the checkpoint has the shape {list(value.shape)}, not {list(own.shape)}.",
                     "Set the method’s settings, class names and model as they were in the official training.",
                 )
             found[name] = value.to(own)

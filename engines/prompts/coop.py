@@ -48,7 +48,7 @@ class CoOpConfig(MethodConfig):
 
 
 class CoOp(PromptMethod):
-    """Learns context vectors `ctx` [M, d], or [C, M, d] class-specific, by cross-entropy (section 3.2, equations 2-4)."""
+    """Learns context `ctx` [M, d], or [C, M, d] class-specific, by cross-entropy (section 3.2, equations 2-4)."""
 
     info = MethodInfo(
         name="coop",
@@ -58,8 +58,8 @@ class CoOp(PromptMethod):
         when="A few labelled images of every class, and only these classes matter.",
         paper="Zhou, Yang, Loy, Liu, “Learning to Prompt for Vision-Language Models”, IJCV 2022, arXiv 2109.01134",
         cost="seconds",
-        parity="Features, logits, loss, gradient and context after 5 steps equal the official code's to 1e-4 (unified and"
-        " class-specific context; end, middle, front; random and worded start).",
+        parity="Features, logits, loss, gradient and context after 5 steps equal the official code's to 1e-4 (unified"
+        " and class-specific context; end, middle, front; random and worded start).",
         reported="ViT-B/16, 16 labelled images per class, mean of 11 data sets, base / new / harmonic mean:"
         " 82.69 / 63.22 / 71.66.",
     )

@@ -24,7 +24,7 @@ class LinearProbeConfig(MethodConfig):
         gt=0,
         le=1e6,
         title="Freedom (C)",
-        description="How freely the classifier may follow the labelled images; used as it is when nothing is tried out.",
+        description="How freely the classifier may follow the labelled images, when nothing is tried out.",
     )
     sweep: bool = Field(
         True,

@@ -48,7 +48,8 @@ class TrainingConfig(BaseModel):
         ge=0,
         le=1000,
         title="Cropped views per image",
-        description="Random crops that are prepared once per image. 0 draws a fresh crop for every step, as the papers do: slower, a little better.",
+        description="Random crops that are prepared once per image. 0 draws a fresh crop for every step, as the papers"
+        " do: slower, sometimes a little better.",
     )
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", title="Optimiser", description="SGD is what the papers use.", json_schema_extra={"advanced": True}
@@ -96,7 +97,7 @@ class TrainingConfig(BaseModel):
         gt=0,
         le=1,
         title="Smallest crop",
-        description="Smallest share of an image that a crop may show. Raise it where small crops would hide what matters.",
+        description="Smallest share of an image that a crop may show. Raise it where small crops hide what matters.",
         json_schema_extra={"advanced": True},
     )
     flip: bool = Field(

@@ -107,6 +107,8 @@ class Features:
         cache = FeatureCache(
             self.folder, self.backbone.name, self.backbone.fingerprint, view, self.backbone.embed_dim, self.rows
         )
+        if not items:
+            return torch.zeros(0, self.backbone.embed_dim)
         by_position = {item.position: item for item in items}
 
         def load(position: int) -> Tensor:

@@ -16,7 +16,7 @@ TOP = 3
 def write_predictions(
     file: Path, parts: Iterable[tuple[Sequence[Any], Sequence[int], np.ndarray, Sequence[int]]], class_names: list[str]
 ) -> None:
-    """Write one row an image: sample_id, true, predicted (class positions), probability, top_classes, top_probabilities.
+    """Write one row an image: sample_id, true and predicted class position, probability, the top classes and theirs.
 
     Args:
         parts: (items with `sample_id`, true class positions [N], probabilities [N, C], class positions of the columns).

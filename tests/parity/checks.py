@@ -50,7 +50,7 @@ def assert_close(actual: Tensor | np.ndarray, case: dict[str, np.ndarray], key: 
 def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_rate: float = 0.002) -> None:
     """Loss and gradients at step 0, then 5 steps of the official optimiser on the same batch."""
     pixels, labels = parity_weights.images(), parity_weights.labels()
-    names = {parameter: official for parameter, official in method.official_names.items()}
+    names = method.official_names
     optimizer = torch.optim.SGD(
         method.trainable_parameters().values(), lr=learning_rate, momentum=0.9, weight_decay=5e-4
     )
@@ -63,7 +63,7 @@ def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_r
                 assert parameter.grad is not None
                 assert_close(parameter.grad, case, f"grad.{names.get(name, name)}")
         optimizer.step()
-    losses.append(float(method.loss(pixels, labels)))
+    losses.append(method.loss(pixels, labels).item())
     assert_close(np.array(losses), case, "losses")
     for name, parameter in method.trainable_parameters().items():
         expected = case.get(f"after5.{names.get(name, name)}")
