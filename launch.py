@@ -82,7 +82,7 @@ class Progress:
             if re.match(r"\d\d+\.\d MB", fetched[2]):
                 self.show()
         elif part:
-            self.text = re.sub(r"( \d+%)?$", f" {100 * int(part[1]) // max(1, int(part[2]))}%", self.text)
+            self.text = re.sub(r"( \d+%)?$", f" {100 * int(part[1]) // max(1, int(part[2]))}%", self.text, count=1)
         elif line.startswith("Installing collected"):
             self.free = shutil.disk_usage(self.folder).free
             self.text = f"unpacking {line.count(',') + 1} package(s)"
@@ -280,13 +280,16 @@ def only_one(path: Path):
 def check_port(host: str, port: int) -> None:
     """Raise LaunchError where the port cannot be listened on."""
     other = "--port 7861" if port != 7861 else "--port 7862"
+    unusable = LaunchError(f"Port {port} cannot be used: give one from 1024 to 65535, such as {other}.")
+    if not 0 < port < 65536:
+        raise unusable
     with socket.socket() as probe:
         if os.name != "nt":  # a port that was closed a moment ago is free
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except (OverflowError, PermissionError):
-            raise LaunchError(f"Port {port} cannot be used: give one from 1024 to 65535, such as {other}.") from None
+        except PermissionError:
+            raise unusable from None
         except OSError:
             raise LaunchError(
                 f"Port {port} is taken, perhaps by a Promptloupe that runs already: look at http://127.0.0.1:{port},"

@@ -1,0 +1,37 @@
+"""What all tests share: the browser, and saying loudly where there is none."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from app.chromium import find_chromium
+
+NO_BROWSER = "skipped: no browser"
+_chromium = cache(find_chromium)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> Path:
+    """A Chromium that runs; tests that need it are skipped, loudly, where there is none."""
+    path = _chromium()
+    if path is None:
+        pytest.skip(NO_BROWSER)
+    return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    driven = [item for item in items if item.get_closest_marker("browser")]
+    if driven and _chromium() is None:
+        for item in driven:
+            item.add_marker(pytest.mark.skip(reason=NO_BROWSER))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [report for report in terminalreporter.getreports("skipped") if NO_BROWSER in str(report.longrepr)]
+    if skipped:
+        terminalreporter.section(NO_BROWSER, sep="!", red=True, bold=True)
+        terminalreporter.line(f"{len(skipped)} browser tests did NOT run: no Chromium was found or could be installed.")
+        terminalreporter.line("Install one (Debian: apt-get install chromium) or name it in the variable CHROMIUM.")
