@@ -112,7 +112,7 @@ def _outline(specs: Sequence[BloodSpec], x: Floats, y: Floats, radius: Floats, r
     cos1, sin1 = x * inverse, y * inverse
     cos2, sin2 = cos1 * cos1 - sin1 * sin1, 2 * cos1 * sin1
     wave = (cos2 * cos1 - sin2 * sin1) * np.float32(0.07) + (cos2 * cos2 - sin2 * sin2) * np.float32(0.045)
-    outline = distance - radius * (1 + irregular * wave)
+    outline: Floats = distance - radius * (1 + irregular * wave)
     oval = canvas.where(names, "plasma cell")
     if oval.size:
         outline[oval] = length(x[oval] * np.float32(0.84), y[oval] * np.float32(1.12)) - radius[oval]

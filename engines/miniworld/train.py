@@ -163,7 +163,12 @@ class Trainer:
         data = Renderings(self.recipe.seed, self.recipe.batch)
         order = range(self.step, self.steps)
         loader = DataLoader(
-            data, batch_size=None, sampler=order, num_workers=workers, prefetch_factor=4 if workers else None
+            data,
+            batch_size=None,
+            sampler=order,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            generator=torch.Generator(),  # else starting to load would draw from the model's own stream of numbers
         )
         last = time.monotonic()
         for pixels, tokens, text_of in loader:
