@@ -96,7 +96,7 @@ class Progress:
     def close(self) -> None:
         self.over.set()
         self.ticker.join()
-        print("\r\033[K" if self.live else "", end="", flush=True)
+        print("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r" if self.live else "", end="", flush=True)
 
     def _tick(self) -> None:
         while not self.over.wait(0.5 if self.live else 20):
@@ -161,7 +161,7 @@ class Environment:
         """Make the environment fit for use; quick and offline where it is already."""
         if not reinstall and not self.diagnose(extras)[0]:
             return
-        with only_one(self.root / ".venv.lock"):
+        with only_one(self.root / ".venv.lock") as self.lock:
             task, reason = ("make", "Everything is reinstalled, as you asked.") if reinstall else self.diagnose(extras)
             if not task:  # another launch has done it in the meantime
                 return
@@ -226,9 +226,11 @@ class Environment:
         variables = {**self.variables, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))}
         options = ["--retries", "2", "--disable-pip-version-check", "--no-input", "--constraint", str(self.constraints)]
         command = [str(self.python), *PIP, "install", *options, *wanted]
+        # pip holds the lock too: should this process be killed, nothing is installed beside a pip that goes on.
+        held = {"pass_fds": (self.lock.fileno(),)} if os.name != "nt" else {}
         with open(log, "w", encoding="utf-8") as record, subprocess.Popen(
             command, cwd=self.root, env=variables, text=True, encoding="utf-8", errors="replace",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **held,
         ) as pip:  # fmt: skip
             progress = Progress(self.folder)
             try:
@@ -274,7 +276,7 @@ def only_one(path: Path):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise LaunchError("Another launch.py is installing here: start again when it is done.") from None
-        yield
+        yield handle
 
 
 def check_port(host: str, port: int) -> None:

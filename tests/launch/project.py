@@ -21,12 +21,14 @@ test = ["pytest"]
 medical = []
 """
 FAKE_PIP = """
-import json, pathlib, sys, sysconfig
+import json, pathlib, sys, sysconfig, time
 here = pathlib.Path(__file__).parent
 plan = json.loads((here / "plan.json").read_text())
 with open(here / "calls.txt", "a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
-print("\\n".join(plan["lines"]))
+print("\\n".join(plan["lines"]), flush=True)
+while (here / "hold.txt").exists():
+    time.sleep(0.05)
 if plan["code"] == 0 and "-e" in sys.argv:
     site = pathlib.Path(sysconfig.get_path("purelib"))
     (site / "thing-1.0.dist-info").mkdir(exist_ok=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import time
 from collections import namedtuple
 
 import pytest
@@ -156,6 +159,25 @@ def test_two_launches_never_install_at_once(project: Project) -> None:
         project.environment.prepare(set())
     project.environment.prepare(set())
     assert states(project) == ("ready", [])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a lock of POSIX is inherited")
+def test_nothing_is_installed_beside_the_pip_of_a_launch_that_was_killed(project: Project) -> None:
+    hold = project.root / "hold.txt"
+    hold.touch()
+    killed = project.start("doctor")
+    while not (project.root / "calls.txt").is_file():
+        time.sleep(0.05)
+    killed.kill()
+    killed.communicate()
+    with pytest.raises(project.module.LaunchError, match="Another"):
+        project.environment.prepare(set())
+    hold.unlink()
+    deadline = time.monotonic() + 20
+    while states(project)[0] != "ready":
+        with contextlib.suppress(project.module.LaunchError):
+            project.environment.prepare(set())
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(
