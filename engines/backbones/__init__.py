@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from engines.backbones.backbone import Capabilities as Capabilities
     from engines.backbones.catalog import BackboneInfo as BackboneInfo
     from engines.backbones.catalog import list_backbones as list_backbones
+    from engines.backbones.feature_job import build_features as build_features
     from engines.backbones.features import FeatureCache as FeatureCache
-    from engines.backbones.features import build_features as build_features
     from engines.backbones.layout import PromptLayout as PromptLayout
     from engines.backbones.loading import forget_backbones as forget_backbones
     from engines.backbones.loading import load_backbone as load_backbone
@@ -26,7 +26,7 @@ _HOME = {
     "BackboneInfo": "catalog",
     "list_backbones": "catalog",
     "FeatureCache": "features",
-    "build_features": "features",
+    "build_features": "feature_job",
     "PromptLayout": "layout",
     "forget_backbones": "loading",
     "load_backbone": "loading",

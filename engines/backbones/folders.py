@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from engines.backbones.loading import build_model, load_weights, with_preprocess
-from engines.backbones.sources import CONFIG, allow_network
+from engines.backbones.places import CONFIG
+from engines.backbones.sources import allow_network
 from engines.backbones.weights import find_weights, read_state_dict
 from engines.errors import BackboneError
 

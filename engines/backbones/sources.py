@@ -5,16 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from engines.backbones.weights import SUFFIXES
+from engines.backbones.places import CONFIG, SHIPPED, WEIGHT_SUFFIXES, local_models, models_folder, weights_by_hand
 from engines.errors import BackboneError
 
-CONFIG = "open_clip_config.json"
 HUB = "hf-hub:"
-SHIPPED = "mini-clip"
 # Files of a hub repository that make a folder complete; only the first is a must.
 _HUB_FILES = (
     CONFIG,
@@ -68,27 +65,25 @@ class TagSource:
 
     def weights(self) -> Path:
         """The weight file: given, put into the models folder by hand, or fetched and kept by open_clip."""
-        from open_clip.pretrained import download_pretrained, download_pretrained_from_url
+        from open_clip.pretrained import download_pretrained
 
         settings = self.settings()
         if not settings:
             return Path(self.pretrained).expanduser()
-        for suffix in SUFFIXES:
-            by_hand = models_folder() / f"{self.architecture}--{self.pretrained}{suffix}"
-            if by_hand.is_file():
-                return by_hand
+        by_hand = weights_by_hand(self.architecture, self.pretrained)
+        if by_hand:
+            return by_hand
         try:
             if not settings.get("hf_hub") and not allow_network():
                 cached = Path.home() / ".cache" / "clip" / Path(settings["url"]).name
                 if not cached.is_file():
                     raise FileNotFoundError(f"offline, and {cached} is not there")
-                return Path(download_pretrained_from_url(settings["url"]))
+                return cached
             allow_network()
             return Path(download_pretrained(settings))
         except (OSError, RuntimeError, ValueError) as error:
-            raise not_here(
-                f"{self.architecture}:{self.pretrained}", by_hand.with_suffix(".safetensors"), error
-            ) from error
+            place = models_folder() / f"{self.architecture}--{self.pretrained}.safetensors"
+            raise not_here(f"{self.architecture}:{self.pretrained}", place, error) from error
 
     def version(self) -> object:
         path = Path(self.pretrained).expanduser()
@@ -121,7 +116,7 @@ def find_source(name: str, pretrained: str | None = None) -> Source:
         return FolderSource(path.name, path.resolve())
     if pretrained is None and path.is_file():
         return FileSource(path.stem, path.resolve())
-    if path.is_absolute() or name.startswith((".", "~", "local-dir:")) or path.suffix in SUFFIXES:
+    if path.is_absolute() or name.startswith((".", "~", "local-dir:")) or path.suffix in WEIGHT_SUFFIXES:
         raise BackboneError(f"There is no model folder or weight file '{path}'.", "Check the path.")
     return _find_tag(name, pretrained)
 
@@ -158,23 +153,6 @@ def _find_tag(name: str, pretrained: str | None) -> TagSource:
     raise BackboneError(
         f"'{architecture}' has no weights called '{tag}', and no such file exists.", f"Choose {_either(near)}."
     )
-
-
-def local_models() -> dict[str, Path]:
-    """Folders of models that are on this machine by name: shipped ones, then those in the models folder."""
-    found: dict[str, Path] = {}
-    shipped = Path(str(resources.files("assets"))) / "models"
-    for parent in (shipped, models_folder()):
-        if parent.is_dir():
-            for folder in sorted(parent.iterdir()):
-                if (folder / CONFIG).is_file():
-                    found.setdefault(folder.name, folder)
-    return found
-
-
-def models_folder() -> Path:
-    """Where a person puts models by hand: PROMPTLOUPE_MODELS, else a folder of the user's cache."""
-    return Path(os.environ.get("PROMPTLOUPE_MODELS") or Path.home() / ".cache" / "promptloupe" / "models").expanduser()
 
 
 def allow_network() -> bool:

@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engines.backbones.places import WEIGHT_SUFFIXES
 from engines.errors import BackboneError
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # Where several files lie in one folder, the first of these is the model.
 PREFERRED = (
     "open_clip_model.safetensors",
@@ -33,7 +33,7 @@ def find_weights(folder: Path) -> Path:
     Raises:
         BackboneError: there is none, or several and none has a usual name.
     """
-    files = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    files = sorted(p for p in folder.iterdir() if p.suffix in WEIGHT_SUFFIXES and p.is_file())
     for name in PREFERRED:
         if folder / name in files:
             return folder / name
