@@ -16,7 +16,7 @@ from torch import Tensor
 from engines.backbones.causal import CausalTextTower, is_causal_clip
 from engines.backbones.hf_text import HuggingFaceTextTower
 from engines.backbones.open_clip_text import OpenClipTextTower
-from engines.backbones.preprocess import PixelSpec, Preprocess
+from engines.backbones.preprocess import PixelSpec, Preprocess, TrainTransform
 from engines.backbones.runtime import Runtime
 from engines.backbones.text import TextTower
 from engines.backbones.tokens import prompt_tokenizer
@@ -105,9 +105,9 @@ class Backbone:
         """The model's test transform: PIL image -> [3, H, W]."""
         return self._preprocess(image)
 
-    def train_transform(self, crop_scale: tuple[float, float] = (0.08, 1.0), flip: bool = True) -> Preprocess:
-        """Live training view of the papers' protocols: random resized crop, optionally flipped left to right."""
-        return self.pixels.train_transform(crop_scale, flip)
+    def train_transform(self, crop_scale: tuple[float, float] = (0.08, 1.0), flip: bool = True) -> TrainTransform:
+        """Training views of the papers' protocols: random resized crops, optionally flipped left to right."""
+        return TrainTransform(self.pixels, crop_scale, flip)
 
     # -- facts ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from engines.backbones.places import CONFIG, SHIPPED, local_models, weights_by_hand
 
-Where = Literal["shipped", "on disk", "needs download"]
+State = Literal["shipped", "on disk", "needs download"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class BackboneInfo:
     """One line of the list of backbones.
 
     Attributes:
-        name: what `load_backbone` takes (together with a tag, where there are tags).
+        name: what `load_backbone` takes (together with a tag of `pretrained`, where there are any).
         title: for people.
-        tags: names of pretrained weights; empty for complete models.
-        available: "shipped", "on disk" (complete, or at least one tag's weights) or "needs download".
+        pretrained: tags of weights, `load_backbone(f"{name}:{tag}")`; empty for complete models.
+        state: "shipped", "on disk" (complete, or at least one tag's weights) or "needs download".
         on_disk: tags whose weights are on this machine.
         parameters: number of weights, None where only the download would tell.
         image_size: side of the images in pixels.
@@ -36,8 +37,8 @@ class BackboneInfo:
 
     name: str
     title: str
-    tags: tuple[str, ...]
-    available: Where
+    pretrained: tuple[str, ...]
+    state: State
     on_disk: tuple[str, ...]
     parameters: int | None
     image_size: int
@@ -49,7 +50,7 @@ def list_backbones() -> list[BackboneInfo]:
     """All backbones with known weights: the shipped ones, then those in the models folder, then open_clip's."""
     local = [_local(name, folder) for name, folder in local_models().items()]
     known = [_known(name, record) for name, record in _catalog().items() if record["tags"]]
-    return sorted(local, key=lambda info: info.available != "shipped") + known
+    return sorted(local, key=lambda info: info.state != "shipped") + known
 
 
 def _local(name: str, folder: Path) -> BackboneInfo:
@@ -63,8 +64,8 @@ def _local(name: str, folder: Path) -> BackboneInfo:
     return BackboneInfo(
         name=name,
         title=title,
-        tags=(),
-        available="shipped" if shipped else "on disk",
+        pretrained=(),
+        state="shipped" if shipped else "on disk",
         on_disk=(),
         parameters=_count_weights(folder),
         **facts,
@@ -77,8 +78,8 @@ def _known(name: str, record: dict[str, Any]) -> BackboneInfo:
     return BackboneInfo(
         name=name,
         title=f"{facts['image_tower']}, {facts['image_size']} px, {facts['text_tower']} text",
-        tags=tuple(record["tags"]),
-        available="on disk" if on_disk else "needs download",
+        pretrained=tuple(record["tags"]),
+        state="on disk" if on_disk else "needs download",
         on_disk=on_disk,
         **facts,
     )
@@ -103,15 +104,8 @@ def _count_weights(folder: Path) -> int | None:
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
-        return sum(_product(shape) for shape in shapes)
+        return sum(math.prod(shape) for shape in shapes)
     return None
-
-
-def _product(shape: list[int]) -> int:
-    product = 1
-    for n in shape:
-        product *= n
-    return product
 
 
 def _facts(settings: dict[str, Any]) -> dict[str, Any]:

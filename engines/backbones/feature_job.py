@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from engines.backbones.backbone import Backbone
 from engines.backbones.features import FeatureCache
 from engines.errors import BackboneError, PromptloupeError
 
-T = TypeVar("T")
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[float, str], None]
 
 
 @dataclass
@@ -39,66 +38,66 @@ class BuildReport:
 
 def build_features(
     cache: FeatureCache,
-    items: Sequence[tuple[int, T]],
-    load_pixels: Callable[[T], Tensor],
+    sample_ids: Sequence[int],
+    load_pixels: Callable[[int], Tensor],
     backbone: Backbone,
     batch_size: int = 64,
-    progress: Progress = lambda done, total, message: None,
+    progress: Progress = lambda fraction, message: None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> BuildReport:
     """Compute the rows that the cache lacks.
 
     Args:
-        items: (sample id, whatever `load_pixels` takes); finished samples are passed over.
-        load_pixels: item -> [3, H, W], called in several threads; an image it fails on is left out and reported.
+        sample_ids: samples wanted; those finished already are passed over.
+        load_pixels: sample id -> [3, H, W], called in several threads; an image it fails on is left out and reported.
         batch_size: halved when the memory runs out, which `progress` is told.
-        progress: called with rows done, rows in all, and a message ("" unless something is worth telling).
+        progress: called with the finished fraction (0 to 1) and a message.
         check_cancelled: called between batches; raises to stop. Rows finished so far stay.
     Raises:
         BackboneError: not even a single image fits the memory.
         DataError: the disk is full.
     """
-    total = len(items)
+    total = len(sample_ids)
     while True:
         try:
             cache.building.acquire(timeout=0.5)  # the system frees the lock when its holder dies
             break
         except Timeout:
             check_cancelled()
-            progress(0, total, "Another job is computing these features: waiting for it.")
+            progress(0.0, "Another job is computing these features: waiting for it.")
     try:
-        wanted = set(cache.missing([sample for sample, _ in items]))
-        todo = [item for item in items if item[0] in wanted]
+        todo = list(dict.fromkeys(cache.missing(sample_ids)))
         report = BuildReport(reused=total - len(todo))
-        progress(report.seen, total, "")
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode") as pool:
-            decoded = _decode(pool, todo, load_pixels, 2 * batch_size)
+        note = ""
+        with (  # left in reverse order: images nobody waits for are dropped before the pool finishes the others
+            ThreadPoolExecutor(min(8, os.cpu_count() or 1), "decode") as pool,
+            closing(_decode(pool, todo, load_pixels, 2 * batch_size)) as decoded,
+        ):
             while batch := list(islice(decoded, batch_size)):
                 check_cancelled()
                 good = [(sample, pixels) for sample, pixels in batch if isinstance(pixels, Tensor)]
                 report.failed |= {sample: str(reason) for sample, reason in batch if not isinstance(reason, Tensor)}
-                fitting = batch_size
                 if good:
                     features, fitting = _embed(backbone, torch.stack([pixels for _, pixels in good]), batch_size)
                     cache.write([sample for sample, _ in good], features)
                     report.computed += len(good)
-                shrunk = fitting < batch_size
-                batch_size = fitting
-                message = f"Memory ran out: going on with {batch_size} images at a time." if shrunk else ""
-                progress(report.seen, total, message)
+                    if fitting < batch_size:
+                        batch_size = fitting
+                        note = f" Memory ran out, so {batch_size} images go at a time."
+                progress(report.seen / total, f"Features of {report.seen:,} of {total:,} images.{note}")
     finally:
         cache.building.release()
     return report
 
 
 def _decode(
-    pool: ThreadPoolExecutor, items: Sequence[tuple[int, T]], load_pixels: Callable[[T], Tensor], ahead: int
-) -> Iterator[tuple[int, Tensor | str]]:
-    """Pixels of the items in their order, or the reason why there are none; at most `ahead` wait decoded."""
+    pool: ThreadPoolExecutor, sample_ids: Sequence[int], load_pixels: Callable[[int], Tensor], ahead: int
+) -> Generator[tuple[int, Tensor | str], None, None]:
+    """Pixels of the samples in their order, or the reason why there are none; at most `ahead` wait decoded."""
 
-    def load(item: T) -> Tensor | str:
+    def load(sample: int) -> Tensor | str:
         try:
-            return load_pixels(item)
+            return load_pixels(sample)
         except PromptloupeError as error:
             return error.what
         except MemoryError:
@@ -107,11 +106,11 @@ def _decode(
             return f"{type(error).__name__}: {error}"
 
     waiting: deque[tuple[int, Future[Tensor | str]]] = deque()
-    source = iter(items)
+    source = iter(sample_ids)
     try:
         while True:
-            for sample, item in islice(source, ahead - len(waiting)):
-                waiting.append((sample, pool.submit(load, item)))
+            for sample in islice(source, ahead - len(waiting)):
+                waiting.append((sample, pool.submit(load, sample)))
             if not waiting:
                 return
             sample, future = waiting.popleft()

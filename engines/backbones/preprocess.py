@@ -1,4 +1,4 @@
-"""From a PIL image to a tower's pixels: the model's test transform, and seeded or live training views."""
+"""From a PIL image to a tower's pixels: what the tower expects, and random training views."""
 
 from __future__ import annotations
 
@@ -48,35 +48,42 @@ class PixelSpec:
         """[3, H, W] float32 of an image that has its final size."""
         return image_ops.normalize(image_ops.to_tensor(image.convert("RGB")), self.mean, self.std)
 
-    def train_transform(self, crop_scale: tuple[float, float], flip: bool) -> Preprocess:
-        """Random resized crop and flip of the papers' protocols, drawn from torch's global generator."""
-        crop = transforms.RandomResizedCrop(self.size, scale=crop_scale, interpolation=self._mode)
-        steps: list[Any] = [crop, transforms.RandomHorizontalFlip()] if flip else [crop]
-        transform: Preprocess = transforms.Compose([*steps, self.normalise])
-        return transform
-
-    def view(self, image: Image.Image, seed: int, crop_scale: tuple[float, float], flip: bool) -> Tensor:
-        """One augmented view [3, H, W]; it depends on `seed` alone, so it can be cached and drawn in any thread."""
-        draw = torch.Generator().manual_seed(seed)
-        top, left, height, width = _crop(image.height, image.width, crop_scale, draw)
-        cut = image_ops.resized_crop(image, top, left, height, width, [self.size, self.size], self._mode)
-        if flip and torch.rand((), generator=draw) < 0.5:
-            cut = image_ops.hflip(cut)
-        return self.normalise(cut)
-
     @property
-    def _mode(self) -> InterpolationMode:
+    def mode(self) -> InterpolationMode:
         return InterpolationMode(self.interpolation)
 
 
-def _crop(height: int, width: int, scale: tuple[float, float], draw: torch.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random crop: area share in `scale`, aspect ratio 3/4 to 4/3 (log-uniform)."""
-    for _ in range(10):
-        share, shape, down, right = torch.rand(4, generator=draw, dtype=torch.float64).tolist()
-        area = height * width * (scale[0] + share * (scale[1] - scale[0]))
-        ratio = (3 / 4) * (16 / 9) ** shape
-        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
-        if 0 < w <= width and 0 < h <= height:
-            return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    return (height - h) // 2, (width - w) // 2, h, w
+@dataclass(frozen=True)
+class TrainTransform:
+    """Random resized crop and flip of the papers' protocols (Dassl: area 0.08 to 1, aspect ratio 3/4 to 4/3)."""
+
+    pixels: PixelSpec
+    crop_scale: tuple[float, float]
+    flip: bool
+
+    def __call__(self, image: Image.Image, seed: int | None = None) -> Tensor:
+        """PIL image -> [3, H, W].
+
+        With `seed` the view depends on nothing else, so it can be cached and drawn in any thread; without, torch's
+        global generator draws.
+        """
+        draw = None if seed is None else torch.Generator().manual_seed(seed)
+        size = [self.pixels.size, self.pixels.size]
+        image = image.convert("RGB")
+        cut = image_ops.resized_crop(image, *self._box(image, draw), size, self.pixels.mode)
+        if self.flip and torch.rand((), generator=draw) < 0.5:
+            cut = image_ops.hflip(cut)
+        return self.pixels.normalise(cut)
+
+    def _box(self, image: Image.Image, draw: torch.Generator | None) -> tuple[int, int, int, int]:
+        """Top, left, height, width of a crop; the largest one in the middle where ten draws did not fit."""
+        width, height = image.size
+        for _ in range(10):
+            share, shape, down, right = torch.rand(4, generator=draw, dtype=torch.float64).tolist()
+            area = height * width * (self.crop_scale[0] + share * (self.crop_scale[1] - self.crop_scale[0]))
+            ratio = (3 / 4) * (16 / 9) ** shape
+            w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+            if 0 < w <= width and 0 < h <= height:
+                return int(down * (height - h + 1)), int(right * (width - w + 1)), h, w
+        w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+        return (height - h) // 2, (width - w) // 2, h, w
