@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from engines.errors import Cancelled, JobError
+from engines.errors import JobError
 from engines.jobs import JobContext, job_kind, submit
 from engines.runs.request import TrainRequest, create_runs
 from engines.store import Run, Workspace, now
@@ -26,14 +26,7 @@ def run(job: JobContext, payload: TrainPayload) -> dict[str, object]:
         metric=lambda name, step, value: job.metric(payload.run_id, name, step, value),
         log=job.log,
     )
-    try:
-        summary = perform(job.workspace, row, observer)
-    except Cancelled:
-        _mark(job.workspace, payload.run_id, "cancelled")
-        raise
-    except Exception:
-        _mark(job.workspace, payload.run_id, "failed")
-        raise
+    summary = perform(job.workspace, row, observer)
     with job.workspace.session() as session:
         done = session.get_one(Run, payload.run_id)
         done.summary, done.state, done.finished_at = summary, "done", now()
