@@ -45,7 +45,7 @@ images of any kind its answers are worthless. **Not for diagnosis**, nor for any
 whole run on a machine with other work. Pictures are drawn on the fly by `engines/miniworld`, none is seen twice:
 blood smears ({blood:.0%}), textiles ({fabric:.0%}), scenes of coloured objects ({scenes:.0%}). The loss is CLIP's,
 except that equal captions share one text and are all positives; AdamW, step size {step_size:g}, weight decay
-{weight_decay:g}, batches of {batch}, {patch_dropout:.0%} of the patches left out (none in the last tenth), bfloat16.
+{weight_decay:g}, batches of {batch}; {patch_dropout:.0%} of the patches left out at first, none at the end; bfloat16.
 
 ```
 {command}

@@ -3,7 +3,8 @@
 ``python -m engines.miniworld.train --out DIR --renderings 500000 --minutes 75 --threads 2 --seed 0 [--resume]``
 
 The loss is CLIP's (arXiv:2103.00020, figure 3), except that pictures with equal captions share one text and are
-all positives of it. Half of the patches are left out during the first nine tenths (FLIP, arXiv:2212.00794).
+all positives of it. At first half of the patches are left out (FLIP, arXiv:2212.00794), which saves time but hides
+small things; later fewer and fewer, and none in the last tenth.
 The step size follows a cosine over the renderings or the minutes, whichever end first, so it always ends annealed.
 """
 
@@ -30,8 +31,10 @@ from torch.utils.data import DataLoader, Dataset
 from engines.miniworld import model as mini
 from engines.miniworld.world import draw_batch
 
-WARM_UP, UNMASKED = 0.04, 0.1
-"""Share of the training that warms up, and share at its end that sees every patch."""
+WARM_UP = 0.04
+"""Share of the training during which the step size rises."""
+UNMASKING = (0.3, 0.9)
+"""Share of the training at which the left-out patches begin to become fewer, and at which none is left out."""
 HIGHEST_SCALE = log(100)
 
 
@@ -117,7 +120,8 @@ class Trainer:
         factor = share / WARM_UP if share < WARM_UP else (1 + cos(pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.step_size * max(factor, 1e-3)
-        mini.set_patch_dropout(self.model, 0.0 if share > 1 - UNMASKED else self.recipe.patch_dropout)
+        masked = min(1.0, max(0.0, (UNMASKING[1] - share) / (UNMASKING[1] - UNMASKING[0])))
+        mini.set_patch_dropout(self.model, self.recipe.patch_dropout * masked)
         self.model.train()
         images = mini.normalise(pixels.to(self.device))
         # On CPUs the plain attention kernel is several times faster than the fused one at these short lengths.
