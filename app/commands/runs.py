@@ -100,7 +100,7 @@ def compare(
                 "macro_f1": mean(row.summary["macro_f1"] for row in rows),
             }
         )
-    result.sort(key=lambda r: -float(r["accuracy"]))  # type: ignore[arg-type]
+    result.sort(key=lambda r: -float(r["accuracy"]))
     if as_json:
         emit(result)
     else:
@@ -113,7 +113,7 @@ def compare(
                     percent(r["accuracy"]),
                     percent(r["std"]),
                     percent(r["macro_f1"]),
-                ]  # type: ignore[arg-type, call-overload]
+                ]
                 for r in result
             ],
         )

@@ -96,4 +96,4 @@ def _step(method: PromptMethod, batch: int) -> tuple[float, float]:
 
 
 def _weights_mb(backbone: Backbone) -> float:
-    return backbone.parameter_bytes / 2**20
+    return sum(p.numel() * p.element_size() for p in backbone.model.parameters()) / 2**20

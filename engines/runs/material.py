@@ -20,6 +20,8 @@ from engines.errors import DataError
 from engines.prompts.settings import TrainingConfig
 from engines.store import Dataset, Run, Sample, Workspace
 
+BATCH = 64
+"""Images that go through the image tower together."""
 Progress = Callable[[float, str], None]
 """(fraction of this part, message)"""
 
@@ -29,7 +31,6 @@ class Item:
     """One image of a run; `label` is the position of its class in the data set."""
 
     sample_id: int
-    position: int
     file: str
     sha256: str
     label: int
@@ -41,8 +42,6 @@ class Material:
 
     class_names: list[str]
     descriptions: list[list[str]]
-    rows: int
-    """Number of images of the data set, which is the number of rows of its feature cache."""
     train: list[Item]
     val: list[Item]
     test: list[Item]
@@ -67,14 +66,14 @@ def gather(workspace: Workspace, run: Run) -> Material:
             raise DataError("The data set of this run no longer exists.", "Import it again and start a new run.")
         place = {c.id: c.position for c in dataset.classes}
         rows = session.execute(
-            select(Sample.id, Sample.position, Sample.file, Sample.sha256, Sample.class_id, Sample.split)
+            select(Sample.id, Sample.file, Sample.sha256, Sample.class_id, Sample.split)
             .where(Sample.dataset_id == dataset.id, Sample.class_id.is_not(None))
             .order_by(Sample.position)
         ).all()
         material = Material(
-            [c.name for c in dataset.classes], [list(c.descriptions) for c in dataset.classes], dataset.size, [], [], []
+            [c.name for c in dataset.classes], [list(c.descriptions) for c in dataset.classes], [], [], []
         )
-    items = {row.id: Item(row.id, row.position, row.file, row.sha256, place[row.class_id]) for row in rows}
+    items = {row.id: Item(row.id, row.file, row.sha256, place[row.class_id]) for row in rows}
     split = draw_few_shot(workspace, dataset.id, run.shots, run.seed)
     material.train = [items[sample] for sample in split.train if sample in items]
     material.val = [items[sample] for sample in split.val if sample in items]
@@ -88,11 +87,27 @@ def gather(workspace: Workspace, run: Run) -> Material:
     return material
 
 
+def all_items(workspace: Workspace, dataset_id: int) -> list[Item]:
+    """Every image of a data set, labelled (`label` is its class position) or not (-1).
+
+    Raises:
+        DataError: the data set is gone.
+    """
+    with workspace.session() as session:
+        dataset = session.get(Dataset, dataset_id)
+        if dataset is None:
+            raise DataError("This data set no longer exists.", "Choose another one.")
+        place = {c.id: c.position for c in dataset.classes}
+        columns = (Sample.id, Sample.file, Sample.sha256, Sample.class_id)
+        rows = session.execute(select(*columns).where(Sample.dataset_id == dataset_id).order_by(Sample.position))
+        return [Item(row.id, row.file, row.sha256, place.get(row.class_id, -1)) for row in rows]
+
+
 class Features:
     """Image features of a data set on one backbone, computed once and kept beside the workspace."""
 
-    def __init__(self, workspace: Workspace, backbone: Backbone, rows: int, dataset_id: int) -> None:
-        self.workspace, self.backbone, self.rows = workspace, backbone, rows
+    def __init__(self, workspace: Workspace, backbone: Backbone, dataset_id: int) -> None:
+        self.workspace, self.backbone = workspace, backbone
         self.folder = workspace.folder("features") / str(dataset_id)
 
     def get(
@@ -104,21 +119,26 @@ class Features:
         prepare: Callable[[Image.Image, Item], Tensor] | None = None,
     ) -> Tensor:
         """Features [N, D] of `items`; missing ones are computed, with `prepare` in place of the test transform."""
-        cache = FeatureCache(
-            self.folder, self.backbone.name, self.backbone.fingerprint, view, self.backbone.embed_dim, self.rows
-        )
-        if not items:
-            return torch.zeros(0, self.backbone.embed_dim)
-        by_position = {item.position: item for item in items}
+        backbone = self.backbone
+        cache = FeatureCache(self.folder, backbone.name, backbone.fingerprint, view, backbone.embed_dim)
 
-        def load(position: int) -> Tensor:
-            item = by_position[position]
+        def load(item: Item) -> Tensor:
             image = load_image(self.workspace.resolve(item.file))
-            return prepare(image, item) if prepare else self.backbone.preprocess(image)
+            return prepare(image, item) if prepare else backbone.preprocess(image)
 
-        positions = sorted(by_position)
-        build_features(cache, positions, load, self.backbone, 64, progress, check_cancelled)
-        return torch.from_numpy(cache.read([item.position for item in items]))
+        def tell(done: int, total: int, message: str) -> None:
+            progress(done / max(1, total), message or f"{done:,} of {total:,}")
+
+        report = build_features(
+            cache, [(item.sample_id, item) for item in items], load, backbone, BATCH, tell, check_cancelled
+        )
+        if report.failed:
+            reason = next(iter(report.failed.values()))
+            raise DataError(
+                f"{len(report.failed)} of {len(items)} images can no longer be read: {reason}",
+                "Put the image files back where they were imported from, or import the folder again.",
+            )
+        return torch.from_numpy(cache.read([item.sample_id for item in items]))
 
 
 def crop_views(

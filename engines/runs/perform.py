@@ -64,7 +64,7 @@ class _Performance:
         self.material: Material = gather(workspace, run)
         self.notes: list[str] = list(self.material.notes)
         assert run.dataset_id is not None
-        self.features = Features(workspace, self.backbone, self.material.rows, run.dataset_id)
+        self.features = Features(workspace, self.backbone, run.dataset_id)
 
     def run(self) -> dict[str, Any]:
         classes = list(range(len(self.material.class_names)))
@@ -142,9 +142,7 @@ class _Performance:
     def _judge(self, method: PromptMethod, classes: list[int]) -> _Part:
         items, labels = self.material.restricted(classes, self.material.test)
         part = _Part(classes, items, labels)
-        features = (
-            self._get(items, 0.85, "Looking at the test images") if items else torch.zeros(0, self.backbone.embed_dim)
-        )
+        features = self._get(items, 0.85, "Looking at the test images")
         zero_shot = create_method("zero-shot", self.backbone, method.class_names)
         part.zero_shot = probabilities(zero_shot, features)
         if method.frozen_images:
