@@ -27,6 +27,7 @@ from packaging.utils import canonicalize_name
 
 from app.chromium import find_chromium
 from app.devices import ask_torch
+from engines.jobs.presence import EngineFile
 
 State = Literal["ok", "warn", "fail"]
 STATES: tuple[State, ...] = ("ok", "warn", "fail")
@@ -64,6 +65,7 @@ def collect(workspace: Path | None = None, port: int = PORT) -> list[Check]:
     }
     if workspace is not None:
         looks["Workspace"] = partial(_workspace, workspace)
+        looks["Background engine"] = partial(_engine, workspace)
     checks: list[Check] = []
     for name, look in looks.items():
         try:
@@ -221,6 +223,12 @@ def _workspace(workspace: Path) -> Iterator[Check]:
         yield Check("Workspace", "fail", f"its database cannot be read ({error})", remedy)
         return
     yield Check("Workspace", "ok", f"{tables} tables, {database.stat().st_size / 1e6:.1f} MB; can be written")
+
+
+def _engine(workspace: Path) -> Iterator[Check]:
+    engine = EngineFile(workspace.expanduser().resolve()).read()
+    finding = f"running, for {', '.join(engine.lanes)}" if engine else "not running; the first job starts it"
+    yield Check("Background engine", "ok", finding)
 
 
 def _journal_mode(database: Path) -> str:

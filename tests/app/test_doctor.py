@@ -15,6 +15,7 @@ import pytest
 from app import devices, doctor
 from app.devices import Devices
 from app.doctor import Check, as_dict, collect, report
+from engines.jobs.presence import EngineFile
 
 CARD = {"name": "Card", "total": 8e9, "free": 6e9, "capability": "sm_90"}
 FACTS: dict[str, Any] = {
@@ -78,6 +79,12 @@ def test_damaged_workspace_and_unwritable_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(doctor.tempfile, "TemporaryDirectory", refuse)
     check = named(collect(tmp_path), "Workspace")
     assert (check.state, check.finding) == ("fail", "its folder cannot be written (Permission denied)")
+
+
+def test_background_engine(tmp_path: Path) -> None:
+    assert "not running" in named(collect(tmp_path), "Background engine").finding
+    EngineFile(tmp_path).write("tcp://127.0.0.1:1", None, ["processor", "answers"])
+    assert named(collect(tmp_path), "Background engine").finding == "running, for processor, answers"
 
 
 def test_port_in_use_and_proxy_without_exemption(monkeypatch: pytest.MonkeyPatch) -> None:
