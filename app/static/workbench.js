@@ -1,0 +1,63 @@
+// What the frame does in the browser alone: theme, job drawer, key sheet, keys of the page.
+(() => {
+  'use strict';
+  const STORED = 'promptloupe-theme';
+  const address = new URL(window.location.href);
+  const chosen = localStorage.getItem(STORED);
+  // Gradio reads the theme from the address when it starts.
+  if (chosen && !address.searchParams.has('__theme')) {
+    address.searchParams.set('__theme', chosen);
+    history.replaceState(null, '', address);
+  }
+
+  function setTheme(name) {
+    localStorage.setItem(STORED, name);
+    document.body.classList.toggle('dark', name === 'dark');
+    setQuery('__theme', name);
+  }
+
+  function setQuery(name, value) {
+    const url = new URL(window.location.href);
+    if (value === null || value === undefined || value === '') url.searchParams.delete(name);
+    else url.searchParams.set(name, value);
+    history.replaceState(null, '', url);
+  }
+
+  function drawer(open) {
+    const isOpen = document.body.classList.toggle('pl-drawer-open', open);
+    if (isOpen) document.querySelector('#pl-drawer [data-drawer="close"]')?.focus();
+    return isOpen;
+  }
+
+  function keySheet() {
+    const sheet = document.getElementById('pl-keys');
+    if (sheet && !sheet.open) sheet.showModal();
+  }
+
+  document.addEventListener('click', event => {
+    const at = selector => event.target.closest?.(selector);
+    const toggle = at('[data-drawer]');
+    if (toggle) drawer(toggle.dataset.drawer === 'toggle' ? undefined : false);
+    else if (!at('#pl-drawer')) document.body.classList.remove('pl-drawer-open');
+    if (at('[data-theme]')) setTheme(document.body.classList.contains('dark') ? 'light' : 'dark');
+    if (at('[data-keys]')) keySheet();
+  });
+
+  const typing = target => target.closest?.('input, textarea, select, [contenteditable="true"], [role="listbox"], [role="slider"]');
+  document.addEventListener('keydown', event => {
+    if (event.key === 'Escape') document.body.classList.remove('pl-drawer-open');
+    if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || document.querySelector('dialog[open]')) return;
+    if (event.key === '?') keySheet();
+    else if (event.key.toLowerCase() === 'j') drawer();
+    else {
+      // A button names its own key: <button data-key="ArrowRight">, or a Gradio button with the class pl-key-n.
+      const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      const button = document.querySelector(`[data-key="${CSS.escape(name)}"]:not(:disabled), .pl-key-${CSS.escape(name)}:not(:disabled)`);
+      if (!button) return;
+      button.click();
+    }
+    event.preventDefault();
+  });
+
+  window.promptloupe = {setQuery};
+})();
