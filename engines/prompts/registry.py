@@ -35,25 +35,32 @@ def _methods(plugins: tuple[str, ...]) -> dict[str, type[PromptMethod]]:
     import engines.prompts as package
     from engines.prompts.base import METHODS
 
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    for source in plugins:
-        _import_plugin(source)
-    return METHODS
+    modules = [f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    for module in modules:
+        importlib.import_module(module)
+    modules += [_import_plugin(source) for source in plugins]
+    return {name: cls for name, cls in METHODS.items() if cls.__module__ in modules}
 
 
-def _import_plugin(source: str) -> None:
+def _import_plugin(source: str) -> str:
+    """Import a plug-in (once) and return its module name."""
     if not source.endswith(".py"):
-        importlib.import_module(source)
-        return
+        return importlib.import_module(source).__name__
     if not Path(source).is_file():
         raise ConfigError(f"The method file “{source}” does not exist.", f"Correct the variable {PLUGINS}.")
     name = f"promptloupe_method_{Path(source).stem}"
+    if name in sys.modules:
+        return name
     spec = importlib.util.spec_from_file_location(name, source)
     assert spec is not None
     assert spec.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[name])
+    try:
+        spec.loader.exec_module(sys.modules[name])
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return name
 
 
 def available_methods() -> list[str]:
