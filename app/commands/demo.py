@@ -65,9 +65,12 @@ def _result(name: str, zero: Run, runs: list[Run]) -> dict[str, Any]:
 
 
 def _figure(ws: Workspace, result: dict[str, Any]) -> Any:
+    from plotly.graph_objects import Figure
+
     from app.components.figures import shots_curve
 
     file = ws.folder("exports") / "demo.html"
     points = [(r["shots"], r["mean"], r["std"]) for r in result["coop"]]
-    shots_curve({"coop": points}, zero_shot=result["zero_shot"]).write_html(file, include_plotlyjs=True)
+    figure = shots_curve({"coop": points}, {"coop": "CoOp"}, result["zero_shot"])
+    Figure(figure).write_html(file, include_plotlyjs=True)
     return file

@@ -1,0 +1,383 @@
+"""The figures of the workbench: one template, one colour a meaning, the same number formats everywhere.
+
+A figure is a plain Plotly dictionary (`data`, `layout`), so that drawing one imports nothing. Backgrounds are
+transparent and text takes the page's colours when the browser draws it (see `components.plot`): every figure is right
+in light and dark. Names come from people's folders: they pass `plain` before Plotly reads them as markup.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Figure = dict[str, Any]
+
+HEIGHT = 340
+"""Pixels; the same for all figures beside each other."""
+NUMBERED_CELLS = 150
+"""Heat maps with fewer cells carry a number in each."""
+
+READY_MADE = "#6B7280"
+BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+OKABE_ITO = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY)
+DASHES = ("solid", "dash", "dot", "dashdot")
+SPLIT_COLOURS = {"train": BLUE, "val": AMBER, "test": GREEN, "pool": READY_MADE}
+SPLIT_WORDS = {"train": "for training", "val": "for choosing", "test": "for testing", "pool": "not labelled"}
+_OWN_COLOURS = {"zero-shot": READY_MADE, "coop": BLUE, "linear-probe": AMBER, "cocoop": VERMILION, "maple": GREEN}
+
+TEMPLATE: dict[str, Any] = {
+    "layout": {
+        "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif", "size": 13},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": list(OKABE_ITO),
+        "margin": {"l": 56, "r": 24, "t": 44, "b": 48},
+        "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 4}, "font": {"size": 15}},
+        "xaxis": {"zeroline": False, "ticks": "", "automargin": True, "title": {"standoff": 10}},
+        "yaxis": {"zeroline": False, "ticks": "", "automargin": True, "title": {"standoff": 10}},
+        "hoverlabel": {"align": "left", "font": {"size": 13}},
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+        "separators": ".,",
+        "bargap": 0.35,
+    }
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure over steps."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    colour: str = BLUE
+    dash: str = "solid"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share with its interval; `hollow` marks classes that were never trained on."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    colour: str = BLUE
+    hollow: bool = False
+
+
+def method_colour(method: str) -> str:
+    """The colour of a method on every page; grey is the ready-made prompt's alone."""
+    return _OWN_COLOURS.get(method) or OKABE_ITO[zlib.crc32(method.encode()) % len(OKABE_ITO)]
+
+
+def plain(name: str, longest: int = 0) -> str:
+    """A name as Plotly shall show it: no markup, shortened to `longest` characters in the middle."""
+    if longest and len(name) > longest:
+        half = (longest - 1) // 2
+        name = f"{name[: longest - 1 - half]}…{name[-half:]}"
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def learning_curve(curves: Sequence[Curve], title: str, share: bool = False, last_step: int = 0) -> Figure:
+    """Lines over the passes of a training; with `share` the axis is a percentage from 0 to 100."""
+    number = ":.1%" if share else ":.3f"
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if len(curve.points) == 1 else "lines",
+            "name": plain(curve.name, 40),
+            "x": [step for step, _ in curve.points],
+            "y": [value for _, value in curve.points],
+            "line": {"color": curve.colour, "dash": curve.dash, "width": 2.5},
+            "hovertemplate": f"{plain(curve.name, 40)}: %{{y{number}}}<extra></extra>",
+        }
+        for curve in curves
+    ]
+    y = {"range": [0, 1.02], "tickformat": ".0%"} if share else {"rangemode": "tozero"}
+    x: dict[str, Any] = {"title": {"text": "passes over the images"}, "rangemode": "tozero"}
+    if last_step:
+        x["range"] = [0, max(2, last_step)]
+    return _figure(data, title, xaxis=x, yaxis=y, hovermode="x unified", showlegend=len(curves) > 1)
+
+
+def accuracy_bars(bars: Sequence[Bar], title: str) -> Figure:
+    """Horizontal bars of shares with their intervals, each labelled with its number."""
+    names = [plain(bar.name, 44) for bar in bars]
+    data = {
+        "type": "bar",
+        "orientation": "h",
+        "y": names,
+        "x": [bar.value for bar in bars],
+        "customdata": [[bar.low, bar.high] for bar in bars],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [bar.high - bar.value for bar in bars],
+            "arrayminus": [bar.value - bar.low for bar in bars],
+            "thickness": 1.5,
+            "width": 5,
+        },
+        "marker": {
+            "color": ["rgba(0,0,0,0)" if bar.hollow else bar.colour for bar in bars],
+            "line": {"color": [bar.colour for bar in bars], "width": 2},
+        },
+        "hovertemplate": "%{y}: %{x:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
+    }
+    labels = [
+        _label(min(bar.high, 1.0), name, f"<b>{bar.value:.1%}</b>", xanchor="left", xshift=8)
+        for bar, name in zip(bars, names, strict=True)
+    ]
+    return _figure(
+        [data],
+        title,
+        xaxis={"range": [0, 1.14], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]},
+        yaxis={"autorange": "reversed", "showgrid": False},
+        annotations=labels,
+        showlegend=False,
+        height=max(180, 84 + 52 * len(bars)),
+    )
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], title: str = "") -> Figure:
+    """Which class was taken for which: rows are true classes, cells the share of the row, hover tells the counts.
+
+    A cell's `customdata` is [true position, predicted position, images, images of the true class].
+    """
+    totals = [sum(row) for row in counts]
+    shares = [[n / total if total else 0.0 for n in row] for row, total in zip(counts, totals, strict=True)]
+    ticks = [plain(name, 26) for name in names]
+    full = [plain(name) for name in names]
+    data: dict[str, Any] = {
+        "type": "heatmap",
+        "z": shares,
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": "Viridis",
+        "xgap": 1,
+        "ygap": 1,
+        "customdata": [[[t, p, n, totals[t]] for p, n in enumerate(row)] for t, row in enumerate(counts)],
+        "text": [
+            [f"{n} of {totals[t]} images of “{full[t]}”<br>were taken for “{full[p]}”" for p, n in enumerate(row)]
+            for t, row in enumerate(counts)
+        ],
+        "hovertemplate": "%{text}<extra></extra>",
+        "colorbar": {"tickformat": ".0%", "thickness": 12, "outlinewidth": 0, "title": {"text": ""}, "len": 1},
+    }
+    if sum(len(row) for row in counts) < NUMBERED_CELLS:
+        data["texttemplate"] = "%{z:.0%}"
+    every = list(range(len(names)))
+    step = max(1, len(names) // 50)
+    axis = {"tickvals": every[::step], "ticktext": ticks[::step], "showgrid": False}
+    return _figure(
+        [data],
+        title,
+        xaxis=axis | {"title": {"text": "the prompt’s answer"}, "tickangle": -40, "constrain": "domain"},
+        yaxis=axis | {"title": {"text": "true class"}, "autorange": "reversed"},
+        height=min(760, max(HEIGHT + 40, 190 + 30 * len(names))),
+        margin={"t": 44 if title else 16},
+    )
+
+
+def per_class_bars(
+    names: Sequence[str], learned: Sequence[Bar], ready_made: Sequence[float | None], label: str, title: str = ""
+) -> Figure:
+    """Share right in every class with its interval; the ready-made prompt beside it in grey."""
+    y = [plain(name, 32) for name in names]
+    whiskers = {
+        "type": "data",
+        "symmetric": False,
+        "array": [bar.high - bar.value for bar in learned],
+        "arrayminus": [bar.value - bar.low for bar in learned],
+        "thickness": 1.5,
+        "width": 4,
+    }
+    places = list(range(len(names)))
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": plain(label),
+            "y": places,
+            "x": [bar.value for bar in learned],
+            "error_x": whiskers,
+            "marker": {"color": learned[0].colour if learned else BLUE},
+            "customdata": [[bar.low, bar.high] for bar in learned],
+            "hovertemplate": "%{x:.1%} right (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
+        },
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": "ready-made prompt",
+            "y": places,
+            "x": list(ready_made),
+            "marker": {"color": READY_MADE},
+            "hovertemplate": "ready-made prompt: %{x:.1%} right<extra></extra>",
+        },
+    ]
+    return _figure(
+        data,
+        title,
+        xaxis={"range": [0, 1.02], "tickformat": ".0%"},
+        yaxis={"autorange": "reversed", "showgrid": False, "tickvals": places, "ticktext": y},
+        barmode="group",
+        bargap=0.3,
+        height=max(HEIGHT, 110 + 40 * len(names)),
+        margin={"t": 60 if title else 36},
+    )
+
+
+def class_balance(names: Sequence[str], counts: Mapping[str, Sequence[int]], title: str = "Images per class") -> Figure:
+    """How many images every class has, by split (`train`, `val`, `test`, `pool`)."""
+    y = [plain(name, 32) for name in names]
+    places = list(range(len(names)))
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": SPLIT_WORDS.get(split, split),
+            "y": places,
+            "x": list(values),
+            "marker": {"color": SPLIT_COLOURS.get(split, PURPLE)},
+            "hovertemplate": f"%{{x:,}} {SPLIT_WORDS.get(split, split)}<extra></extra>",
+        }
+        for split, values in counts.items()
+        if any(values)
+    ]
+    return _figure(
+        data,
+        title,
+        xaxis={"title": {"text": "images"}, "tickformat": ",d", "rangemode": "tozero"},
+        yaxis={"autorange": "reversed", "showgrid": False, "tickvals": places, "ticktext": y},
+        barmode="stack",
+        height=max(HEIGHT, 120 + 24 * len(names)),
+        margin={"t": 72},
+        showlegend=True,
+    )
+
+
+def reliability_diagram(bins: Sequence[Mapping[str, float]], colour: str = BLUE, title: str = "") -> Figure:
+    """How often the prompt is right against how sure it says it is; dots grow with the share of images.
+
+    Args:
+        bins: `confidence`, `accuracy` and `share` of images of each filled bin, fractions of 1.
+    """
+    perfect = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, 1],
+        "y": [0, 1],
+        "line": {"color": READY_MADE, "dash": "dash", "width": 1.5},
+        "hoverinfo": "skip",
+    }
+    dots = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [b["confidence"] for b in bins],
+        "y": [b["accuracy"] for b in bins],
+        "customdata": [b["share"] for b in bins],
+        "line": {"color": colour, "width": 2},
+        "marker": {"color": colour, "size": [8 + 28 * b["share"] ** 0.5 for b in bins], "opacity": 0.85},
+        "hovertemplate": "says %{x:.2f}, is right %{y:.1%}<br>%{customdata:.1%} of the images<extra></extra>",
+    }
+    note = {"x": 0.97, "y": 0.89, "text": "as sure as it should be", "showarrow": False, "xanchor": "right"}
+    return _figure(
+        [perfect, dots],
+        title,
+        xaxis={"range": [0, 1.03], "title": {"text": "how sure it says it is"}, "tickformat": ".1f"},
+        yaxis={"range": [0, 1.05], "title": {"text": "how often it is right"}, "tickformat": ".0%"},
+        annotations=[note | {"font": {"size": 12}, "textangle": 0, "xshift": -20}],
+        showlegend=False,
+    )
+
+
+def shots_curve(
+    curves: Mapping[str, Sequence[tuple[int, float, float]]],
+    titles: Mapping[str, str] | None = None,
+    zero_shot: float | None = None,
+    title: str = "Right answers by number of labelled images",
+) -> Figure:
+    """Share right against labelled images per class, one line a method with a band of one standard deviation.
+
+    Args:
+        curves: method -> (labelled images per class, mean, standard deviation), the number ascending.
+        titles: method -> name for people.
+        zero_shot: share right of the ready-made prompt, drawn as a level line.
+    """
+    data: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    for method, points in curves.items():
+        colour, dash = method_colour(method), DASHES[0] if method in _OWN_COLOURS else _dash(method)
+        shots = [n for n, _, _ in points]
+        above = [min(1.0, mean + std) for _, mean, std in points]
+        below = [max(0.0, mean - std) for _, mean, std in points]
+        data.append(
+            {
+                "type": "scatter",
+                "x": shots + shots[::-1],
+                "y": above + below[::-1],
+                "fill": "toself",
+                "fillcolor": _faint(colour),
+                "line": {"width": 0},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+        )
+        name = plain((titles or {}).get(method, method))
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name,
+                "x": shots,
+                "y": [mean for _, mean, _ in points],
+                "customdata": [std for _, _, std in points],
+                "line": {"color": colour, "dash": dash, "width": 2.5},
+                "hovertemplate": f"{name}: %{{y:.1%}} ± %{{customdata:.1%}}<extra></extra>",
+            }
+        )
+    if zero_shot is not None:
+        labels.append(
+            {"xref": "paper", "x": 1, "xanchor": "right", "y": zero_shot, "yanchor": "bottom", "showarrow": False}
+            | {"text": f"ready-made prompt {zero_shot:.1%}"}
+        )
+    level = [] if zero_shot is None else [_level(zero_shot)]
+    ticks = sorted({n for points in curves.values() for n, _, _ in points})
+    return _figure(
+        data,
+        title,
+        xaxis={"type": "log", "tickvals": ticks, "ticktext": ticks, "title": {"text": "labelled images per class"}},
+        yaxis={"tickformat": ".0%", "range": [0, 1.02]},
+        shapes=level,
+        annotations=labels,
+        hovermode="x unified",
+        showlegend=True,
+        margin={"t": 72},
+    )
+
+
+def _figure(data: list[dict[str, Any]], title: str, **layout: Any) -> Figure:
+    return {
+        "data": data,
+        "layout": {"template": TEMPLATE, "height": HEIGHT} | ({"title": {"text": title}} if title else {}) | layout,
+    }
+
+
+def _label(x: float, y: str, text: str, **options: Any) -> dict[str, Any]:
+    return {"x": x, "y": y, "text": text, "showarrow": False} | options
+
+
+def _level(y: float) -> dict[str, Any]:
+    line = {"color": READY_MADE, "dash": "dash", "width": 2}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
+
+
+def _dash(method: str) -> str:
+    """Methods that share a colour differ by their dashes."""
+    return DASHES[zlib.crc32(method.encode()) // len(OKABE_ITO) % len(DASHES)]
+
+
+def _faint(colour: str) -> str:
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
