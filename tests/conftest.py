@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from app.chromium import find_chromium
+
+# One thread a test: spinning threads of several processes slow each other down tenfold on two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 NO_BROWSER = "skipped: no browser"
 _chromium = cache(find_chromium)
