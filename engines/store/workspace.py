@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +113,27 @@ class Workspace:
 
 def connect(url: str) -> Engine:
     """An engine for `url`; SQLite gets write-ahead logging, foreign keys and full durability."""
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), json_serializer=_strict_json)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _strict_json(value: Any) -> str:
+    """JSON as the standard has it: what is not a number (an accuracy over no images) becomes null, because neither
+    SQLite's nor PostgreSQL's JSON functions read NaN."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(value), allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
