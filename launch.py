@@ -326,7 +326,7 @@ def serve(environment: Environment, options: argparse.Namespace) -> int:
     command += ["--workspace", options.workspace] if options.workspace else []
     code, stopped = run(environment, *command, PROMPTLOUPE_PASSWORD=password)
     if stopped:
-        print("\nPromptloupe has stopped. Jobs go on in the background: `python launch.py jobs` shows them.")
+        print("\nPromptloupe has stopped; `python launch.py jobs` shows the jobs that go on in the background.")
     return 0 if stopped else code
 
 

@@ -131,7 +131,7 @@ def test_listens_with_a_password_which_is_no_argument_of_the_server(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize(("sent", "code", "words"), [(signal.SIGINT, 0, "Jobs go on"), (signal.SIGTERM, 143, "")])
+@pytest.mark.parametrize(("sent", "code", "words"), [(signal.SIGINT, 0, "jobs that go on"), (signal.SIGTERM, 143, "")])
 def test_stops_when_told_and_says_that_jobs_go_on(served: Project, sent: signal.Signals, code: int, words: str) -> None:
     process = served.start("--port", str(free_port()), "--workspace", "wait")
     assert process.stdout is not None
