@@ -89,7 +89,8 @@ class Backbone:
         """
         from engines.backbones.loading import build_openai
 
-        return cls(*build_openai(state_dict), name, Runtime.choose(device, precision))
+        copies = {name: value.detach().clone() for name, value in state_dict.items()}
+        return cls(*build_openai(copies), name, Runtime.choose(device, precision))
 
     # -- encoding ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -59,30 +60,27 @@ def forget_backbones() -> None:
         _warm.clear()
 
 
-def build_openai(state_dict: Mapping[str, Tensor]) -> tuple[Any, Any, Any]:
+def build_openai(state_dict: Mapping[str, Tensor], where: str = "the state dict") -> tuple[Any, Any, Any]:
     """Model, tokeniser and test transform for a state dict in the layout of OpenAI's releases, exact in float32."""
     import open_clip
-    from open_clip.model import build_model_from_openai_state_dict
 
-    described = ("input_resolution", "context_length", "vocab_size")  # facts, not weights
-    state = {name: value for name, value in state_dict.items() if name not in described}
-    if not is_openai_layout(state):
+    if not is_openai_layout(state_dict):
         raise BackboneError(
             "These weights do not have the layout of OpenAI's CLIP releases, so they do not say what model they fit.",
             "Name the architecture and pass the file as its weights: load_backbone('ViT-B-16', pretrained='<file>').",
-            f"First names: {', '.join(list(state)[:5])}",
+            f"First names: {', '.join(list(state_dict)[:5])}",
         )
     try:
-        model = build_model_from_openai_state_dict(dict(state), quick_gelu=True, cast_dtype=None).float()
-    except (KeyError, IndexError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        model = build_model(describe_openai(state_dict))
+    except (KeyError, IndexError, ValueError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         raise BackboneError(
             "These weights are incomplete or contradict each other, so no CLIP model can be built from them.",
             "Choose a complete checkpoint.",
             f"{type(error).__name__}: {error}",
         ) from error
-    model.load_state_dict(state)  # once more: open_clip rounded them to half precision while building
+    load_weights(model, state_dict, where)
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
-    return model, tokenizer, open_clip.image_transform(model.visual.image_size, is_train=False)
+    return model, tokenizer, with_preprocess(model, {})
 
 
 def is_openai_layout(state: Mapping[str, Tensor]) -> bool:
@@ -91,13 +89,47 @@ def is_openai_layout(state: Mapping[str, Tensor]) -> bool:
     return image and all(n in state for n in ("text_projection", "token_embedding.weight", "ln_final.weight"))
 
 
+def describe_openai(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """open_clip's "model_cfg" of a state dict in OpenAI's layout, from names and shapes; heads are 64 wide there."""
+
+    def count(prefix: str) -> int:
+        return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+    context_length, width = state["positional_embedding"].shape
+    text = {
+        "context_length": context_length,
+        "vocab_size": len(state["token_embedding.weight"]),
+        "width": width,
+        "heads": width // 64,
+        "layers": count("transformer.resblocks."),
+    }
+    vision: dict[str, Any]
+    if "visual.proj" in state:
+        patches = len(state["visual.positional_embedding"]) - 1
+        v_width, _, _, patch = state["visual.conv1.weight"].shape
+        size = patch * math.isqrt(patches)
+        vision = {"layers": count("visual.transformer.resblocks."), "width": v_width, "patch_size": patch}
+    else:
+        size = 32 * math.isqrt(len(state["visual.attnpool.positional_embedding"]) - 1)
+        vision = {
+            "layers": [count(f"visual.layer{stage}.") for stage in (1, 2, 3, 4)],
+            "width": len(state["visual.layer1.0.conv1.weight"]),
+        }
+    return {
+        "embed_dim": state["text_projection"].shape[1],
+        "vision_cfg": {"image_size": size, **vision},
+        "text_cfg": text,
+        "quick_gelu": True,
+    }
+
+
 def _build(source: TagSource | FolderSource | FileSource) -> tuple[Any, Any, Any]:
     if isinstance(source, FolderSource):
         from engines.backbones.folders import build_folder
 
         return build_folder(source.folder)
     if isinstance(source, FileSource):
-        return build_openai(read_state_dict(source.path))
+        return build_openai(read_state_dict(source.path), str(source.path))
     return _build_tag(source)
 
 
@@ -127,14 +159,28 @@ def _build_tag(source: TagSource) -> tuple[Any, Any, Any]:
 
 
 def build_model(settings: Mapping[str, Any]) -> Any:
-    """The open_clip model of a "model_cfg", in float32, its weights not yet loaded."""
+    """The open_clip model of a "model_cfg", its weights yet to be loaded.
+
+    open_clip's own towers are laid out without memory and without drawing random weights, so that loading takes the
+    weight file as it is (memory-mapped: towers that are never used cost no memory).
+    """
     from open_clip.coca_model import CoCa
     from open_clip.model import CLIP, CustomTextCLIP
 
     settings = dict(settings)
-    custom = settings.pop("custom_text", False) or "hf_model_name" in settings["text_cfg"]
-    kind = CLIP if not custom else CoCa if "multimodal_cfg" in settings else CustomTextCLIP
-    return kind(**settings)
+    foreign = "hf_model_name" in settings["text_cfg"], "timm_model_name" in settings["vision_cfg"]
+    custom = settings.pop("custom_text", False) or foreign[0]
+    if custom and "multimodal_cfg" in settings:
+        return CoCa(**settings)
+    kind = CustomTextCLIP if custom else CLIP
+    if any(foreign):  # these keep tensors that are in no weight file
+        return kind(**settings)
+    with torch.device("meta"):
+        model = kind(**settings)
+    text = getattr(model, "text", model)
+    if text.attn_mask is not None:
+        text.attn_mask = torch.full(text.attn_mask.shape, float("-inf")).triu_(1)
+    return model
 
 
 def with_preprocess(model: Any, settings: Mapping[str, Any]) -> Any:
@@ -147,7 +193,7 @@ def with_preprocess(model: Any, settings: Mapping[str, Any]) -> Any:
     return image_transform_v2(PreprocessCfg(**merged), is_train=False)
 
 
-def load_weights(model: Any, state: dict[str, Tensor], where: str) -> None:
+def load_weights(model: Any, state: Mapping[str, Tensor], where: str) -> None:
     """Put weights into an open_clip model, strictly, in float32 whatever the file's precision.
 
     Raises:
@@ -157,17 +203,17 @@ def load_weights(model: Any, state: dict[str, Tensor], where: str) -> None:
     from open_clip.model import convert_to_custom_text_state_dict
 
     described = ("input_resolution", "context_length", "vocab_size", "text.transformer.embeddings.position_ids")
-    state = {name: value for name, value in convert_state_dict(model, state).items() if name not in described}
-    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
+    weights = {name: value for name, value in convert_state_dict(model, dict(state)).items() if name not in described}
+    if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
+        weights = convert_to_custom_text_state_dict(weights)
     if not hasattr(model, "text"):
-        state = {name.removeprefix("text."): value for name, value in state.items()}
+        weights = {name.removeprefix("text."): value for name, value in weights.items()}
     own = model.state_dict()
     for name in ("logit_scale", "logit_bias"):
-        if name in own and name in state and state[name].numel() == own[name].numel():
-            state[name] = state[name].reshape(own[name].shape)
-    missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
+        if name in own and name in weights and weights[name].numel() == own[name].numel():
+            weights[name] = weights[name].reshape(own[name].shape)
+    missing, foreign = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    wrong = [n for n in own.keys() & weights.keys() if own[n].shape != weights[n].shape]
     if missing or foreign or wrong:
         raise BackboneError(
             f"The weights in '{where}' do not fit the model: {len(missing)} missing, {len(foreign)} unknown, "
@@ -176,7 +222,8 @@ def load_weights(model: Any, state: dict[str, Tensor], where: str) -> None:
             "; ".join(
                 [f"missing {n}" for n in missing[:4]]
                 + [f"unknown {n}" for n in foreign[:4]]
-                + [f"{n}: {list(state[n].shape)} instead of {list(own[n].shape)}" for n in sorted(wrong)[:4]]
+                + [f"{n}: {list(weights[n].shape)} instead of {list(own[n].shape)}" for n in sorted(wrong)[:4]]
             ),
         )
-    model.load_state_dict(state)
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    model.load_state_dict(weights, assign=True)

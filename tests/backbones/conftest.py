@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from engines.backbones import Backbone, forget_backbones
-from engines.backbones.loading import build_model
+from engines.backbones.loading import build_model, load_weights
 from tests.parity import parity_weights
 from tests.parity.checks import FOLDER
 
@@ -43,16 +43,18 @@ def model_settings(
 def random_model(settings: dict[str, Any], seed: int = 0) -> nn.Module:
     """An open_clip model whose weights are neither tiny nor constant, norms and biases included."""
     model = build_model(copy.deepcopy(settings))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in ("logit_scale", "logit_bias"):
-                continue
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim < 2:
-                parameter.copy_((0.0 if name.endswith("bias") else 1.0) + 0.1 * noise)
-            else:
-                parameter.copy_(noise * parameter[0].numel() ** -0.5)
+    generator, weights = torch.Generator().manual_seed(seed), {}
+    for name, own in model.state_dict().items():
+        noise = torch.randn(own.shape, generator=generator)
+        if name in ("logit_scale", "logit_bias"):
+            weights[name] = torch.full(own.shape, 2.5)
+        elif not own.is_floating_point():
+            weights[name] = torch.zeros(own.shape, dtype=own.dtype)
+        elif own.ndim < 2:
+            weights[name] = (0.0 if name.endswith(("bias", "running_mean")) else 1.0) + 0.1 * noise
+        else:
+            weights[name] = noise * own[0].numel() ** -0.5
+    load_weights(model, weights, "random weights")
     return model
 
 
