@@ -51,7 +51,7 @@ def backbones(as_json: JsonOption = False) -> None:
     else:
         table(
             ["name", "where", "weights"],
-            [[b.name, b.available, ", ".join(b.tags[:4]) + (" …" if len(b.tags) > 4 else "")] for b in found],
+            [[b.name, b.state, ", ".join(b.pretrained[:4]) + (" …" if len(b.pretrained) > 4 else "")] for b in found],
         )
 
 

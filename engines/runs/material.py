@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engines.backbones import Backbone, FeatureCache, build_features
 from engines.data import draw_few_shot, load_image
+from engines.data.sampling import current_labels
 from engines.errors import DataError
 from engines.prompts.settings import TrainingConfig
 from engines.store import Dataset, Run, Sample, Workspace
@@ -65,19 +66,20 @@ def gather(workspace: Workspace, run: Run) -> Material:
         if dataset is None:
             raise DataError("The data set of this run no longer exists.", "Import it again and start a new run.")
         place = {c.id: c.position for c in dataset.classes}
-        rows = session.execute(
-            select(Sample.id, Sample.file, Sample.sha256, Sample.class_id, Sample.split)
-            .where(Sample.dataset_id == dataset.id, Sample.class_id.is_not(None))
-            .order_by(Sample.position)
-        ).all()
+        verdicts = current_labels(session, dataset.id)
+        columns = (Sample.id, Sample.file, Sample.sha256, Sample.class_id, Sample.split)
+        rows = session.execute(select(*columns).where(Sample.dataset_id == dataset.id).order_by(Sample.position)).all()
         material = Material(
             [c.name for c in dataset.classes], [list(c.descriptions) for c in dataset.classes], [], [], []
         )
-    items = {row.id: Item(row.id, row.file, row.sha256, place[row.class_id]) for row in rows}
+    labels = {row.id: verdicts.get(row.id, row.class_id) for row in rows}
+    items = {
+        row.id: Item(row.id, row.file, row.sha256, place[labels[row.id]]) for row in rows if labels[row.id] in place
+    }
     split = draw_few_shot(workspace, dataset.id, run.shots, run.seed)
     material.train = [items[sample] for sample in split.train if sample in items]
     material.val = [items[sample] for sample in split.val if sample in items]
-    material.test = [items[row.id] for row in rows if row.split == "test"]
+    material.test = [items[row.id] for row in rows if row.split == "test" and row.id in items]
     if not material.test:
         used = {item.sample_id for item in material.train}
         material.test = [item for item in items.values() if item.sample_id not in used]
@@ -121,17 +123,13 @@ class Features:
         """Features [N, D] of `items`; missing ones are computed, with `prepare` in place of the test transform."""
         backbone = self.backbone
         cache = FeatureCache(self.folder, backbone.name, backbone.fingerprint, view, backbone.embed_dim)
+        by_id = {item.sample_id: item for item in items}
 
-        def load(item: Item) -> Tensor:
-            image = load_image(self.workspace.resolve(item.file))
-            return prepare(image, item) if prepare else backbone.preprocess(image)
+        def load(sample_id: int) -> Tensor:
+            image = load_image(self.workspace.resolve(by_id[sample_id].file))
+            return prepare(image, by_id[sample_id]) if prepare else backbone.preprocess(image)
 
-        def tell(done: int, total: int, message: str) -> None:
-            progress(done / max(1, total), message or f"{done:,} of {total:,}")
-
-        report = build_features(
-            cache, [(item.sample_id, item) for item in items], load, backbone, BATCH, tell, check_cancelled
-        )
+        report = build_features(cache, list(by_id), load, backbone, BATCH, progress, check_cancelled)
         if report.failed:
             reason = next(iter(report.failed.values()))
             raise DataError(
