@@ -5,7 +5,7 @@ A method adds its learnable tensors, how it makes text features from them, and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -60,7 +60,7 @@ class PromptMethod(nn.Module):
     frozen_images: ClassVar[bool] = True
     """Whether the image tower is left as it is, so that its features are computed once and cached."""
     official_names: ClassVar[dict[str, str]] = {}
-    """Our parameter name -> the official repository's."""
+    """Our parameter name -> the official repository's. A name that ends in a dot stands for all that begin so."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Training settings that differ from `TrainingConfig`, by protocol."""
 
@@ -83,6 +83,7 @@ class PromptMethod(nn.Module):
         if reason := self.refuse(backbone):
             raise BackboneError(f"{self.info.title} does not work with the model “{backbone.name}”.", reason)
         self.build()
+        self.to(backbone.device)
         self._fixed_text: tuple[tuple[int, ...], Tensor] | None = None
 
     # --- what a method defines ------------------------------------------------
@@ -108,7 +109,7 @@ class PromptMethod(nn.Module):
         self, pixels: Tensor | None = None, labels: Tensor | None = None, *, features: Tensor | None = None
     ) -> Tensor:
         """The training objective, a scalar: cross-entropy of `logits`, mean over the batch."""
-        return F.cross_entropy(self.logits(pixels, features=features), _required(labels))
+        return F.cross_entropy(self.logits(pixels, features=features), required(labels))
 
     def backward(
         self, pixels: Tensor | None, labels: Tensor, *, features: Tensor | None = None, weight: float = 1.0
@@ -131,7 +132,12 @@ class PromptMethod(nn.Module):
     def image_features(self, pixels: Tensor) -> Tensor:
         """Unit image features of normalised pixels [B, 3, H, W] -> [B, D]."""
         with torch.no_grad():
-            return F.normalize(self.backbone.encode_image(pixels), dim=-1)
+            raw = self.backbone.encode_image(pixels)
+        return self.adapt(raw)
+
+    def adapt(self, raw: Tensor) -> Tensor:
+        """Unit image features of what the frozen image tower gives [B, D]; adapters behind it override this."""
+        return F.normalize(raw, dim=-1)
 
     def logits(self, pixels: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
         """Class scores [B, C] of `pixels` [B, 3, H, W] or of cached image features [B, D] (any length)."""
@@ -162,9 +168,19 @@ class PromptMethod(nn.Module):
 
         return save_prompt(self, Path(folder))
 
+    @classmethod
+    def official_name(cls, name: str) -> str:
+        """The official repository's name of our tensor `name`."""
+        if name in cls.official_names:
+            return cls.official_names[name]
+        for ours, theirs in cls.official_names.items():
+            if ours.endswith(".") and name.startswith(ours):
+                return theirs + name.removeprefix(ours)
+        return name
+
     def official_state_dict(self) -> dict[str, Tensor]:
         """What was learned, under the official repository's parameter names."""
-        return {self.official_names.get(name, name): p.detach().clone() for name, p in self.state_dict().items()}
+        return {self.official_name(name): p.detach().clone() for name, p in self.state_dict().items()}
 
     def load_official(self, state_dict: Mapping[str, Any]) -> None:
         """Take over an official checkpoint: its state dict, or the dictionary around it that Dassl saves.
@@ -178,7 +194,7 @@ class PromptMethod(nn.Module):
         mine = self.state_dict()
         found: dict[str, Tensor] = {}
         for name, own in mine.items():
-            official = self.official_names.get(name, name)
+            official = self.official_name(name)
             value = given.get(official, given.get(official.split(".", 1)[-1]))
             if value is None:
                 raise ConfigError(
@@ -196,12 +212,22 @@ class PromptMethod(nn.Module):
 
     # --- helpers for methods --------------------------------------------------
 
+    def sentence_features(self, templates: Sequence[str]) -> Tensor:
+        """Unit features [C, D] of ready-made sentences, without gradient; {} stands for the class name.
+
+        Of several templates the unit mean of their unit features (Radford et al., section 3.1.4).
+        """
+        names = [name.replace("_", " ") for name in self.class_names]
+        sentences = [template.replace("{}", name) for name in names for template in templates]
+        each = F.normalize(self.backbone.encode_text(sentences), dim=-1)
+        return F.normalize(each.view(len(names), len(templates), -1).mean(dim=1), dim=-1)
+
     def _images(self, pixels: Tensor | None, features: Tensor | None) -> Tensor:
         if features is not None:
             if not self.frozen_images:
                 raise ConfigError(f"{self.info.title} changes the image tower, so it needs the images themselves.")
-            return F.normalize(features, dim=-1)
-        return self.image_features(_required(pixels))
+            return self.adapt(features)
+        return self.image_features(required(pixels))
 
     def _text(self) -> Tensor:
         """`text_features()`, computed once while nothing is learned: the classes of a prediction are fixed."""
@@ -214,7 +240,8 @@ class PromptMethod(nn.Module):
         return self._fixed_text[1]
 
 
-def _required(tensor: Tensor | None) -> Tensor:
+def required(tensor: Tensor | None) -> Tensor:
+    """`tensor`, or a `TypeError` where a caller left it out."""
     if tensor is None:
         raise TypeError("give pixels (or features) and, for a loss, labels")
     return tensor

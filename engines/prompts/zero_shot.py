@@ -5,25 +5,17 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from engines.paths import assets
 from engines.prompts.base import MethodInfo, PromptMethod
+from engines.prompts.fields import PLAIN, Sentence
 from engines.prompts.settings import MethodConfig
-
-PLAIN = "a photo of a {}."
 
 
 class ZeroShotConfig(MethodConfig):
-    template: str = Field(
-        PLAIN,
-        title="Sentence",
-        description="The sentence around each class name; {} stands for the name.",
-        pattern=r"\{\}",
-    )
+    template: Sentence = PLAIN
     ensemble: Literal["none", "imagenet-7", "imagenet-80"] = Field(
         "none",
         title="Sentences averaged",
@@ -65,9 +57,4 @@ class ZeroShot(PromptMethod):
         return [*shipped, self.config.template] if self.config.append else shipped
 
     def text_features(self) -> Tensor:
-        names = [name.replace("_", " ") for name in self.class_names]
-        templates = self.templates()
-        with torch.no_grad():
-            sentences = [template.replace("{}", name) for name in names for template in templates]
-            each = F.normalize(self.backbone.encode_text(sentences), dim=-1)
-            return F.normalize(each.view(len(names), len(templates), -1).mean(dim=1), dim=-1)
+        return self.sentence_features(self.templates())

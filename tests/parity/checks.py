@@ -28,16 +28,11 @@ def fill_official(method: PromptMethod) -> None:
     method.load_official(state)
 
 
-def assert_close(actual: Tensor | np.ndarray, case: dict[str, np.ndarray], key: str, relative: float = 1e-4) -> None:
+def assert_close(
+    actual: Tensor | np.ndarray | float, case: dict[str, np.ndarray], key: str, relative: float = 1e-4
+) -> None:
     """Equal to the stored array within `relative` of its largest value (big arrays are stored as samples)."""
-    value = actual.detach().double().numpy() if isinstance(actual, Tensor) else np.asarray(actual, np.float64)
-    if f"{key}.rows8" in case:
-        flat = value.reshape(-1, value.shape[-1])
-        probe = parity_weights.noise(f"parity.probe.{flat.shape[1]}", (flat.shape[1], 4)).astype(np.float64)
-        pairs = [(flat[::8], case[f"{key}.rows8"]), (flat @ probe, case[f"{key}.probe"])]
-    else:
-        pairs = [(value, case[key])]
-    for got, expected in pairs:
+    for got, expected in _pairs(actual, case, key):
         np.testing.assert_allclose(
             got.reshape(expected.shape),
             expected,
@@ -47,10 +42,27 @@ def assert_close(actual: Tensor | np.ndarray, case: dict[str, np.ndarray], key: 
         )
 
 
+def assert_same_value(actual: Tensor, case: dict[str, np.ndarray], key: str, absolute: float = 1e-5) -> None:
+    """Equal to the stored values of a learned tensor within `absolute`."""
+    for got, expected in _pairs(actual, case, key):
+        np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=0, atol=absolute, err_msg=key)
+
+
+def _pairs(
+    actual: Tensor | np.ndarray | float, case: dict[str, np.ndarray], key: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What we have beside what is stored; of big arrays every eighth row and a product with a fixed matrix."""
+    value = actual.detach().double().numpy() if isinstance(actual, Tensor) else np.asarray(actual, np.float64)
+    if f"{key}.rows8" not in case:
+        return [(value, case[key])]
+    flat = value.reshape(-1, value.shape[-1])
+    probe = parity_weights.noise(f"parity.probe.{flat.shape[1]}", (flat.shape[1], 4)).astype(np.float64)
+    return [(flat[::8], case[f"{key}.rows8"]), (flat @ probe, case[f"{key}.probe"])]
+
+
 def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_rate: float = 0.002) -> None:
     """Loss and gradients at step 0, then 5 steps of the official optimiser on the same batch."""
     pixels, labels = parity_weights.images(), parity_weights.labels()
-    names = method.official_names
     optimizer = torch.optim.SGD(
         method.trainable_parameters().values(), lr=learning_rate, momentum=0.9, weight_decay=5e-4
     )
@@ -61,13 +73,11 @@ def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_r
         if step == 0:
             for name, parameter in method.trainable_parameters().items():
                 assert parameter.grad is not None
-                assert_close(parameter.grad, case, f"grad.{names.get(name, name)}")
+                assert_close(parameter.grad, case, f"grad.{method.official_name(name)}")
         optimizer.step()
     losses.append(method.loss(pixels, labels).item())
     assert_close(np.array(losses), case, "losses")
     for name, parameter in method.trainable_parameters().items():
-        expected = case.get(f"after5.{names.get(name, name)}")
-        if expected is not None:
-            np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=0, atol=1e-5)
+        assert_same_value(parameter, case, f"after5.{method.official_name(name)}")
     if "logits_after5" in case:
         assert_close(method.logits(pixels), case, "logits_after5")

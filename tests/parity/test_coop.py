@@ -23,11 +23,6 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return Backbone.from_state_dict(parity_weights.tiny_clip_state_dict())
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_equals_official_coop(backbone: Backbone, name: str) -> None:
     case = load_case(name)
