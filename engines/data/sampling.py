@@ -1,0 +1,115 @@
+"""Few-shot draws and the base/new division of classes, equal to Dassl's and CoOp's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from engines.errors import DataError
+from engines.store import Annotation, Dataset, Sample, Split, Verdict, Workspace
+
+MOST_VALIDATION_SHOTS = 4
+
+
+def few_shot(labels: Sequence[Hashable], shots: int, seed: int | random.Random) -> list[int]:
+    """Indices of `shots` images per class, as Dassl draws them (`generate_fewshot_dataset`, without repetition).
+
+    Classes are visited in order of first appearance. One with fewer images keeps them all, in order, and draws
+    nothing from the random stream.
+
+    Args:
+        labels: label of each image.
+        shots: images per class; 0 for all images, in their order.
+        seed: of Python's generator, or a generator that continues its stream.
+    """
+    if shots < 1:
+        return list(range(len(labels)))
+    stream = seed if isinstance(seed, random.Random) else random.Random(seed)
+    members: dict[Hashable, list[int]] = {}
+    for index, label in enumerate(labels):
+        members.setdefault(label, []).append(index)
+    return [
+        index
+        for indices in members.values()
+        for index in (stream.sample(indices, shots) if len(indices) >= shots else indices)
+    ]
+
+
+def base_new_classes(classes: int) -> tuple[list[int], list[int]]:
+    """Labels of the base and of the new classes: the first ⌈C/2⌉ and the rest (CoOp's `subsample_classes`)."""
+    half = (classes + 1) // 2
+    return list(range(half)), list(range(half, classes))
+
+
+def effective_labels(session: Session, dataset_id: int) -> dict[int, int]:
+    """Class id of each labelled sample (by sample id), in order of position.
+
+    A reader's newest verdict on an image counts. The newest `label` among the readers' verdicts beats the label that
+    the data set came with; every other verdict leaves it.
+    """
+    rows = session.execute(
+        select(Sample.id, Sample.class_id).where(Sample.dataset_id == dataset_id).order_by(Sample.position)
+    )
+    labels = {row.id: row.class_id for row in rows}
+    verdicts = session.execute(
+        select(Annotation.sample_id, Annotation.annotator, Annotation.verdict, Annotation.class_id)
+        .join(Sample, Sample.id == Annotation.sample_id)
+        .where(Sample.dataset_id == dataset_id)
+        .order_by(Annotation.id)
+    )
+    newest: dict[tuple[int, str], tuple[Verdict, int | None]] = {}
+    for sample_id, annotator, verdict, class_id in verdicts:
+        newest.pop((sample_id, annotator), None)  # so that the dictionary stays in order of time
+        newest[sample_id, annotator] = verdict, class_id
+    for (sample_id, _), (verdict, class_id) in newest.items():
+        if verdict is Verdict.LABEL and class_id is not None:
+            labels[sample_id] = class_id
+    return {sample_id: class_id for sample_id, class_id in labels.items() if class_id is not None}
+
+
+def draw_few_shot(workspace: Workspace, dataset_id: int, shots: int, seed: int) -> Split:
+    """The training and validation images of a few-shot run, kept in the split table.
+
+    `shots` training images per class, then min(`shots`, 4) validation images from the same random stream, in the
+    order of the samples' positions, so that every machine draws the same. Labelled images of the pool count as
+    training images. The draw is renewed when labels have changed since it was kept.
+
+    Args:
+        shots: images per class; 0 for all.
+
+    Raises:
+        DataError: there is no such data set, or it has no labelled training images.
+    """
+    with workspace.session() as session:
+        if session.get(Dataset, dataset_id) is None:
+            raise DataError("This data set no longer exists.", "Choose another one.")
+        labels = effective_labels(session, dataset_id)
+        rows = session.execute(
+            select(Sample.id, Sample.split).where(Sample.dataset_id == dataset_id).order_by(Sample.position)
+        ).all()
+        training = [row.id for row in rows if row.id in labels and row.split in ("train", "pool")]
+        validation = [row.id for row in rows if row.id in labels and row.split == "val"]
+        if not training:
+            raise DataError(
+                "This data set has no labelled images to train on.", "Label some images, or import it with labels."
+            )
+        stream = random.Random(seed)
+        train = [training[i] for i in few_shot([labels[s] for s in training], shots, stream)]
+        val = [
+            validation[i] for i in few_shot([labels[s] for s in validation], min(shots, MOST_VALIDATION_SHOTS), stream)
+        ]
+        kept = session.scalar(
+            select(Split).where(
+                Split.dataset_id == dataset_id, Split.kind == "few-shot", Split.shots == shots, Split.seed == seed
+            )
+        )
+        if kept is None:
+            kept = Split(dataset_id=dataset_id, kind="few-shot", shots=shots, seed=seed)
+            session.add(kept)
+        if (kept.train, kept.val) != (train, val):
+            kept.train, kept.val = train, val
+        session.flush()
+        return kept

@@ -1,0 +1,42 @@
+"""Small copies of images, kept by the hash of their content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from engines.data.images import load_image, shrink
+from engines.store import Sample, Workspace, new_id
+
+
+def thumbnail_path(workspace: Workspace, sample: Sample | str) -> Path:
+    """Where the thumbnail (at most 160 pixels wide and high, WebP) of a sample, or of a content hash, lies."""
+    sha256 = sample if isinstance(sample, str) else sample.sha256
+    return workspace.path / "thumbnails" / sha256[:2] / f"{sha256}.webp"
+
+
+def write_thumbnail(image: Image.Image, path: Path) -> bool:
+    """Write a thumbnail where there is none yet; returns whether it was written."""
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{new_id()}.part")
+    try:
+        image.save(part, "WEBP", quality=80, method=0)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def ensure_thumbnail(workspace: Workspace, sample: Sample) -> Path:
+    """The thumbnail of a sample, made again where it is gone.
+
+    Raises:
+        DataError: there is no thumbnail and the image itself cannot be read any more.
+    """
+    path = thumbnail_path(workspace, sample)
+    if not path.exists():
+        write_thumbnail(shrink(load_image(workspace.resolve(sample.file))), path)
+    return path
