@@ -15,8 +15,7 @@ from sqlalchemy import select
 from torch import Tensor
 
 from engines.backbones import Backbone, FeatureCache, build_features
-from engines.data import draw_few_shot, load_image
-from engines.data.sampling import current_labels
+from engines.data import draw_few_shot, effective_labels, load_image
 from engines.errors import DataError
 from engines.prompts.settings import TrainingConfig
 from engines.store import Dataset, Run, Sample, Workspace
@@ -66,16 +65,13 @@ def gather(workspace: Workspace, run: Run) -> Material:
         if dataset is None:
             raise DataError("The data set of this run no longer exists.", "Import it again and start a new run.")
         place = {c.id: c.position for c in dataset.classes}
-        verdicts = current_labels(session, dataset.id)
-        columns = (Sample.id, Sample.file, Sample.sha256, Sample.class_id, Sample.split)
+        labels = effective_labels(session, dataset.id)
+        columns = (Sample.id, Sample.file, Sample.sha256, Sample.split)
         rows = session.execute(select(*columns).where(Sample.dataset_id == dataset.id).order_by(Sample.position)).all()
         material = Material(
             [c.name for c in dataset.classes], [list(c.descriptions) for c in dataset.classes], [], [], []
         )
-    labels = {row.id: verdicts.get(row.id, row.class_id) for row in rows}
-    items = {
-        row.id: Item(row.id, row.file, row.sha256, place[labels[row.id]]) for row in rows if labels[row.id] in place
-    }
+    items = {row.id: Item(row.id, row.file, row.sha256, place[labels[row.id]]) for row in rows if row.id in labels}
     split = draw_few_shot(workspace, dataset.id, run.shots, run.seed)
     material.train = [items[sample] for sample in split.train if sample in items]
     material.val = [items[sample] for sample in split.val if sample in items]

@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from sqlalchemy import func, select
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from engines.data.sampling import effective_labels
 from engines.errors import ConfigError, DataError
 from engines.prompts.catalog import MethodEntry, method_entry
 from engines.prompts.settings import Protocol, TrainingConfig, parse
@@ -57,12 +59,13 @@ def create_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
         DataError: there is no such data set, or it has too few labelled images or classes.
     """
     entry = method_entry(request.method)
+    check_settings(entry, request.settings)
     config = training_config(entry, request)
     with workspace.session() as session:
         dataset = session.get(Dataset, request.dataset_id)
         if dataset is None or dataset.deleted_at is not None:
             raise DataError("This data set no longer exists.", "Choose another one.")
-        _check_enough(session.execute(_labelled(dataset.id)).all(), dataset, request, entry)
+        _check_enough(session, dataset, request, entry)
         method_settings = _defaults(entry) | request.settings
         config_dump = {"settings": method_settings, "training": config.model_dump() if entry.trains else {}}
         experiment = _hash(dataset.fingerprint, request, config_dump)
@@ -85,21 +88,13 @@ def create_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
     return runs
 
 
-def _labelled(dataset_id: int) -> Any:
-    return (
-        select(Sample.class_id, func.count())
-        .where(Sample.dataset_id == dataset_id, Sample.split == "train", Sample.class_id.is_not(None))
-        .group_by(Sample.class_id)
-    )
-
-
-def _check_enough(counts: Any, dataset: Dataset, request: TrainRequest, entry: MethodEntry) -> None:
+def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, entry: MethodEntry) -> None:
     if len(dataset.classes) < 2:
         raise DataError(
             f"“{dataset.name}” has {len(dataset.classes) or 'no'} class{'' if len(dataset.classes) == 1 else 'es'}.",
             "A prompt tells classes apart: import images of at least two.",
         )
-    if entry.trains and not counts:
+    if entry.trains and not _has_labels(session, dataset.id):
         raise DataError(
             f"No training image of “{dataset.name}” has a label yet.", "Label some images, or import them with labels."
         )
@@ -107,6 +102,13 @@ def _check_enough(counts: Any, dataset: Dataset, request: TrainRequest, entry: M
         raise DataError(
             "Testing on classes it never saw needs at least three classes.", "Choose the protocol “few-shot”."
         )
+
+
+def _has_labels(session: Session, dataset_id: int) -> bool:
+    given = select(Sample.id).where(
+        Sample.dataset_id == dataset_id, Sample.split == "train", Sample.class_id.is_not(None)
+    )
+    return session.scalar(given.limit(1)) is not None or bool(effective_labels(session, dataset_id))
 
 
 def _defaults(entry: MethodEntry) -> dict[str, Any]:
@@ -125,11 +127,50 @@ def _name(entry: MethodEntry, dataset: Dataset, request: TrainRequest) -> str:
     return f"{entry.title} on {dataset.name}, {images}"
 
 
-def check_settings_known(entry: MethodEntry, settings: dict[str, Any]) -> None:
-    """Refuse setting names that the method does not have."""
-    unknown = [name for name in settings if name not in entry.schema.get("properties", {})]
-    if unknown:
-        raise ConfigError(
-            f"{entry.title} has no setting “{unknown[0]}”.",
-            f"Its settings are: {', '.join(entry.schema.get('properties', {})) or 'none'}.",
-        )
+def check_settings(entry: MethodEntry, settings: dict[str, Any]) -> None:
+    """Refuse settings that the method does not have, or values outside its limits, before anything is queued.
+
+    The worker validates with the method's own model; this reads the same model's JSON schema.
+    """
+    fields = entry.schema.get("properties", {})
+    for name, value in settings.items():
+        if name not in fields:
+            raise ConfigError(
+                f"{entry.title} has no setting “{name}”.", f"Its settings are: {', '.join(fields) or 'none'}."
+            )
+        if reason := _misfit(fields[name], value):
+            raise ConfigError(f"The setting “{name}” of {entry.title} {reason} (got {value!r}).", "Change it.")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {"integer": (int,), "number": (int, float), "boolean": (bool,), "string": (str,)}
+
+
+def _misfit(field: dict[str, Any], value: Any) -> str:
+    """Why `value` does not fit a field of a JSON schema; empty where it does."""
+    kind = field.get("type")
+    if "enum" in field and value not in field["enum"]:
+        return f"must be one of {', '.join(map(str, field['enum']))}"
+    if kind in _TYPES and (not isinstance(value, _TYPES[kind]) or (kind != "boolean" and isinstance(value, bool))):
+        return f"must be {_WORDS[kind]}"
+    limits = {
+        "minimum": lambda limit: value < limit,
+        "maximum": lambda limit: value > limit,
+        "exclusiveMinimum": lambda limit: value <= limit,
+        "exclusiveMaximum": lambda limit: value >= limit,
+    }
+    for limit, outside in limits.items():
+        if limit in field and outside(field[limit]):
+            return f"must be {_WORDS[limit]} {field[limit]:g}"
+    return ""
+
+
+_WORDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text",
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}

@@ -131,6 +131,14 @@ BAD = [
     ({"training": {"learning_rate": "fast"}}, "learning_rate"),
     ({"training": {"optimizer": "adam"}}, "optimizer"),
     ({"settings": {"n_context": 4}}, "n_context"),
+    ({"settings": {"n_ctx": 0}}, "at least 1"),
+    ({"settings": {"n_ctx": 65}}, "at most 64"),
+    ({"settings": {"n_ctx": 2.5}}, "whole number"),
+    ({"settings": {"n_ctx": True}}, "whole number"),
+    ({"settings": {"csc": "yes"}}, "true or false"),
+    ({"settings": {"ctx_init": 3}}, "text"),
+    ({"settings": {"class_token_position": "behind"}}, "end, middle, front"),
+    ({"method": "linear-probe", "settings": {"strength": 0}}, "more than 0"),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from engines.data.names import spreadsheet_safe
 from engines.jobs import JobContext, job_kind
 
 
@@ -46,10 +47,10 @@ def run_folder(job: JobContext, payload: PredictFolderPayload) -> dict[str, Any]
         for answer in answers:
             first = [answer.get(key, [{"class": "", "probability": ""}])[0] for key in ("learned", "ready_made")]
             cells = [cell for best in first for cell in (best["class"], best["probability"])]
-            writer.writerow([_safe(cell) for cell in [answer["file"], *cells, answer.get("error", "")]])
+            writer.writerow(
+                [
+                    spreadsheet_safe(cell) if isinstance(cell, str) else cell
+                    for cell in [answer["file"], *cells, answer.get("error", "")]
+                ]
+            )
     return {"answers": answers, "table": str(table.relative_to(job.workspace.path))}
-
-
-def _safe(cell: Any) -> Any:
-    """Spreadsheets run cells that begin like a formula: such text is quoted."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
