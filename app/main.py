@@ -66,7 +66,7 @@ def launch(
         )
     import gradio as gr
 
-    from app.theme import SCRIPT, STATIC, STYLESHEET, theme
+    from app.theme import SCRIPT, STATIC, theme
 
     gr.set_static_paths([str(workspace.folder("thumbnails"))])
     options: dict[str, Any] = {"auth": lambda _, word: hmac.compare_digest(word.encode(), password.encode())}
@@ -89,7 +89,7 @@ def launch(
             max_file_size=LARGEST_UPLOAD,
             favicon_path=STATIC / "favicon.svg",
             theme=theme(),
-            css_paths=[STYLESHEET],
+            css_paths=sorted(STATIC.glob("*.css")),
             head=f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
             **(options if password else {}),
         )

@@ -114,6 +114,8 @@ def theme() -> gr.themes.Base:
         section_header_text_weight="600",
         input_background_fill="#FFFFFF",
         input_background_fill_dark="*neutral_950",
+        input_border_width="1px",
+        input_border_width_dark="1px",
         input_border_color="*neutral_300",
         input_border_color_dark="*neutral_700",
         input_border_color_focus="*primary_600",
