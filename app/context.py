@@ -53,6 +53,8 @@ class AppContext:
     blocks: gr.Blocks
     timer: gr.Timer
     """The one clock of the page: it ticks every second."""
+    routes: frozenset[str]
+    """Addresses of all pages there are."""
 
     def on_load(self, fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
         """Call `fn` whenever the page is opened or reloaded. Keep it under 100 ms."""

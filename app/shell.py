@@ -16,7 +16,6 @@ from app.components.icons import icon
 from app.components.live import live_html, pressed
 from app.context import AppContext, Page
 from engines import jobs
-from engines.errors import JobError
 from engines.store import Workspace
 from engines.store.browse import jobs_page
 
@@ -58,7 +57,7 @@ def _frame(workspace: Workspace, blocks: gr.Blocks, found: FoundPage, pages: Seq
     status = live_html(elem_id="pl-status")
     drawer = live_html(elem_id="pl-drawer")
     timer = gr.Timer(1.0)
-    context = AppContext(workspace, blocks, timer)
+    context = AppContext(workspace, blocks, timer, frozenset(page.route for page in pages))
     with gr.Column(elem_id="pl-main"):
         found.build(context)
 
@@ -66,26 +65,12 @@ def _frame(workspace: Workspace, blocks: gr.Blocks, found: FoundPage, pages: Seq
         return _look(workspace)
 
     def act(event: gr.EventData) -> tuple[Html, Html]:
-        act_on_job(workspace, *pressed(event))
+        job_views.act_on_job(workspace, *pressed(event))
         return _look(workspace)
 
     context.on_load(look, outputs=[status, drawer])
     context.on_tick(look, outputs=[status, drawer])
     context.listen(drawer.action, act, outputs=[status, drawer])
-
-
-def act_on_job(workspace: Workspace, name: str, job_id: str) -> None:
-    """Cancel a job or try it again, as a button in live HTML asked for.
-
-    Raises:
-        JobError: there is no such job.
-    """
-    if name == "cancel":
-        jobs.cancel(workspace, job_id)
-    elif name == "retry":
-        jobs.retry(workspace, job_id)
-    else:
-        raise JobError("That cannot be done with a job.")
 
 
 def _look(workspace: Workspace) -> tuple[Html, Html]:

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from app.components.html import Html, action, esc, fold, join, tag
 from app.components.icons import icon
 from app.components.words import duration, moment, time_left
-from engines.store import Job, JobState
+from engines import jobs
+from engines.errors import JobError
+from engines.store import Job, JobState, Workspace
 
 STATES = {
     JobState.QUEUED: "Waiting",
@@ -121,3 +123,17 @@ def drawer(active: Sequence[Job], ended: Sequence[Job]) -> Html:
             tag("p", tag("a", "All jobs", href="jobs")),
         ]
     )
+
+
+def act_on_job(workspace: Workspace, name: str, job_id: str) -> None:
+    """Cancel a job or try it again, as a button in live HTML asked for.
+
+    Raises:
+        JobError: there is no such job.
+    """
+    if name == "cancel":
+        jobs.cancel(workspace, job_id)
+    elif name == "retry":
+        jobs.retry(workspace, job_id)
+    else:
+        raise JobError("That cannot be done with a job.")

@@ -1,14 +1,297 @@
-"""Data."""
+"""Data: bring images in, look at them, see what they are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import gradio as gr
 
-from app.components.html import page_title
+from app.components import datasets as words
+from app.components.figures import SPLIT_WORDS
+from app.components.gallery import PAGE_SIZE, grid, pager, sample_cells, viewer
+from app.components.html import Html, empty_state, page_title, tag
+from app.components.icons import GALLERY
+from app.components.imports import build_imports
+from app.components.live import live_html, pressed
+from app.components.manage import build_manage
+from app.components.plot import drawn, plot
+from app.components.words import number
 from app.context import AppContext, Page
+from engines.store import Dataset, LabelClass, Sample
+from engines.store.browse import DatasetSummary, Tally, classes, dataset_summaries, gallery_page, in_order, tally
 
-PAGE = Page(route="data", title="Data", order=20)
+PAGE = Page(
+    route="data",
+    title="Data",
+    order=20,
+    keys={
+        "← →": "Page of images before, next",
+        "Home End": "First page, last page",
+        "Tab, arrows, Enter": "Walk through the images and open one",
+        "C": "Close the open image",
+    },
+)
+LEAD = "Bring images in, look at them, and check that every class has enough of them."
+ALL = ("All", "")
+View = dict[str, Any]
+"""What is looked at: dataset, split, class, domain, first (place of the first image), selected (sample)."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A data set with what the page needs to draw it."""
+
+    dataset: DatasetSummary
+    classes: list[LabelClass]
+    tally: Tally
+
+    @property
+    def names(self) -> dict[int, str]:
+        return {each.id: each.name for each in self.classes}
 
 
 def build(context: AppContext) -> None:
-    gr.HTML(page_title("Data", "Images and their labels."), apply_default_css=False)
+    DataPage(context).build()
+
+
+class DataPage:
+    """The page's components and their listeners."""
+
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        self.workspace = context.workspace
+
+    def build(self) -> None:
+        context = self.context
+        self.dataset = context.remembered("dataset")
+        self.view = context.remembered("data-view", {})
+        self.changed = gr.State(0)
+        gr.HTML(page_title("Data", LEAD), apply_default_css=False)
+        self.following = live_html(elem_id="data-following")
+        self.imports = gr.Accordion("Add a data set", open=False, elem_id="data-add")
+        with self.imports:
+            form = build_imports(context)
+        self.empty = live_html(elem_id="data-empty", visible=False)
+        with gr.Column(visible=False, elem_id="data-body") as self.body:
+            with gr.Row(equal_height=True):
+                self.chooser = gr.Dropdown([], label="Data set", elem_id="data-chooser", scale=3, filterable=True)
+                self.manage = build_manage(context, self.dataset, self.changed)
+            self.summary = gr.HTML(elem_id="data-summary", apply_default_css=False)
+            with gr.Tabs(elem_id="data-tabs"):
+                with gr.Tab("Images"):
+                    with gr.Row():
+                        self.split = gr.Radio([ALL], value="", label="Used", elem_id="data-split", scale=3)
+                        self.label = gr.Dropdown([ALL], value="", label="Class", elem_id="data-class", scale=2)
+                        self.domain = gr.Dropdown(
+                            [ALL],
+                            value="",
+                            label="Domain",
+                            info="Site, scanner, stain or style.",
+                            visible=False,
+                            scale=2,
+                        )
+                    self.gallery = live_html(elem_id="data-gallery")
+                with gr.Tab("Classes and balance"):
+                    self.balance = plot(elem_id="data-balance")
+                with gr.Tab("Import report"):
+                    self.report = gr.HTML(elem_id="data-report", apply_default_css=False)
+                with gr.Tab("Descriptions"):
+                    self.describe_tab()
+        self.wire(form.started)
+
+    def describe_tab(self) -> None:
+        gr.HTML(
+            tag(
+                "p",
+                "Say in plain sentences what each class looks like, as you would to a colleague. "
+                "Ready-made prompts and several methods read them.",
+                class_="pl-lead",
+            ),
+            apply_default_css=False,
+        )
+        with gr.Row():
+            self.described = gr.Dropdown([], label="Class", elem_id="describe-class", scale=1)
+            self.sentences = gr.Textbox(
+                label="Descriptions",
+                info="One sentence a line.",
+                lines=5,
+                max_lines=12,
+                elem_id="describe-text",
+                scale=3,
+            )
+        self.save = gr.Button("Save descriptions", scale=0, min_width=180, elem_id="describe-save")
+        self.saved = live_html(elem_id="describe-saved")
+
+    # --- listeners ----------------------------------------------------------------
+
+    def wire(self, started: gr.State) -> None:
+        context = self.context
+        everything = [
+            self.dataset, self.view, self.imports, self.empty, self.body, self.chooser, self.summary, self.split,
+            self.label, self.domain, self.gallery, self.balance, self.report, self.described, self.sentences,
+        ]  # fmt: skip
+        images = [self.view, self.gallery]
+        context.on_load(self.open, [self.dataset, self.view], everything)
+        context.listen(self.changed.change, self.refresh, [self.dataset, self.view], everything)
+        context.listen(self.chooser.input, self.choose, self.chooser, everything)
+        self.chooser.change(None, self.chooser, js="name => { promptloupe.setQuery('data', name); }")
+        for part in (self.split, self.label, self.domain):
+            context.listen(part.input, self.filter, [self.dataset, self.split, self.label, self.domain], images)
+        context.listen(self.gallery.action, self.act, [self.dataset, self.view], images)
+        context.listen(
+            self.described.input, self.read_description, [self.dataset, self.described], [self.sentences, self.saved]
+        )
+        context.listen(
+            self.save.click, self.write_description, [self.dataset, self.described, self.sentences], self.saved
+        )
+        self.manage.follow(context, started, self.following)
+
+    def open(self, dataset: Any, view: Any, request: gr.Request) -> list[Any]:
+        asked = dict(request.query_params).get("data")
+        known = {each.name: each.id for each in dataset_summaries(self.workspace)} if asked else {}
+        return self.refresh(known.get(str(asked), dataset), view)
+
+    def choose(self, name: str) -> list[Any]:
+        found = {each.name: each.id for each in dataset_summaries(self.workspace)}
+        return self.refresh(found.get(name), {})
+
+    def refresh(self, dataset: Any, view: Any) -> list[Any]:
+        """Everything on the page, for the data set that is chosen (else the newest)."""
+        known = dataset_summaries(self.workspace)
+        if not known:
+            closed = gr.Column(visible=False)
+            return [None, {}, gr.Accordion(open=True), gr.HTML(_nothing_yet(), visible=True), closed, *[gr.skip()] * 10]
+        chosen = next((each for each in known if each.id == dataset), known[0])
+        shown = self.read(chosen)
+        view = _checked(view, shown)
+        first_class = shown.classes[0] if shown.classes else None
+        return [
+            chosen.id,
+            view,
+            gr.Accordion(),
+            gr.HTML(visible=False),
+            gr.Column(visible=True),
+            gr.Dropdown([each.name for each in known], value=chosen.name),
+            words.summary_line(chosen, shown.tally),
+            *_filters(shown, view),
+            self.draw(shown, view),
+            drawn(words.balance(shown.classes, shown.tally)),
+            words.report(chosen, self.stored_report(chosen.id), shown.classes, shown.tally),
+            gr.Dropdown([each.name for each in shown.classes], value=first_class.name if first_class else None),
+            "\n".join(map(str, first_class.descriptions)) if first_class else "",
+        ]
+
+    def filter(self, dataset: Any, split: Any, label: Any, domain: Any) -> tuple[View, Html]:
+        shown = self.find(dataset)
+        if shown is None:
+            return {}, Html("")
+        view = _checked({"dataset": shown.dataset.id, "split": split, "class": label, "domain": domain}, shown)
+        return view, self.draw(shown, view)
+
+    def act(self, dataset: Any, view: Any, event: gr.EventData) -> tuple[View, Html]:
+        shown = self.find(dataset)
+        if shown is None:
+            return {}, Html("")
+        name, value = pressed(event)
+        place = int(value) if value.isascii() and value.isdigit() and len(value) < 12 else None
+        view = _checked(view, shown)
+        if name == "page":
+            view |= {"first": place or 0, "selected": None}
+        elif name in ("select", "close"):
+            view["selected"] = None if place == view["selected"] else place
+        return view, self.draw(shown, view)
+
+    # --- reading and drawing --------------------------------------------------------
+
+    def find(self, dataset: Any) -> Shown | None:
+        chosen = next((each for each in dataset_summaries(self.workspace) if each.id == dataset), None)
+        return self.read(chosen) if chosen else None
+
+    def read(self, dataset: DatasetSummary) -> Shown:
+        return Shown(dataset, classes(self.workspace, dataset.id), tally(self.workspace, dataset.id))
+
+    def stored_report(self, dataset_id: int) -> dict[str, Any]:
+        with self.workspace.session() as session:
+            row = session.get(Dataset, dataset_id)
+            return dict(row.report or {}) if row else {}
+
+    def draw(self, shown: Shown, view: View) -> Html:
+        page = gallery_page(
+            self.workspace,
+            shown.dataset.id,
+            split=view["split"],
+            class_id=view["class"],
+            domain=view["domain"],
+            first=view["first"],
+            limit=PAGE_SIZE,
+        )
+        if not page.total:
+            return tag("p", "No image is like that. Choose “All” above.", class_="pl-quiet")
+        view["first"] = page.first
+        cells = sample_cells(self.workspace, page.samples, shown.names, view["selected"])
+        chosen = self.sample(shown.dataset.id, view["selected"])
+        side = viewer(self.workspace, chosen, shown.names.get(chosen.class_id or 0, "no label")) if chosen else ""
+        return tag(
+            "div",
+            tag("div", pager(page.first, len(page.samples), page.total), grid(cells)),
+            side,
+            class_=f"pl-browse {'open' if chosen else ''}",
+        )
+
+    def sample(self, dataset_id: int, sample_id: int | None) -> Sample | None:
+        if sample_id is None:
+            return None
+        with self.workspace.session() as session:
+            found = session.get(Sample, sample_id)
+        return found if found is not None and found.dataset_id == dataset_id else None
+
+    # --- descriptions ---------------------------------------------------------------
+
+    def read_description(self, dataset: Any, name: str) -> tuple[str, str]:
+        found = self.class_named(dataset, name)
+        return ("\n".join(map(str, found.descriptions)) if found else ""), ""
+
+    def write_description(self, dataset: Any, name: str, text: str) -> Html:
+        from engines.store.edit import describe_class
+
+        found = self.class_named(dataset, name)
+        if found is None:
+            return tag("p", "Choose a class first.", class_="pl-problem")
+        kept = describe_class(self.workspace, found.dataset_id, found.id, words.descriptions(str(text)))
+        return tag("p", f"Saved: {len(kept.descriptions)} for “{name}”.", class_="pl-quiet")
+
+    def class_named(self, dataset: Any, name: str) -> LabelClass | None:
+        shown = self.find(dataset)
+        return next((each for each in shown.classes if each.name == name), None) if shown else None
+
+
+def _nothing_yet() -> Html:
+    return empty_state(GALLERY, "Your images will be here. Take the sample data above, or choose a folder of your own.")
+
+
+def _filters(shown: Shown, view: View) -> list[Any]:
+    """The three filters with what there is to choose from, set as in `view`."""
+    totals = words.split_totals(shown.tally)
+    splits = [(f"{SPLIT_WORDS.get(name, name)} ({number(count)})", name) for name, count in totals.items()]
+    domains = sorted({domain for _, _, domain in shown.tally if domain})
+    return [
+        gr.Radio([ALL, *splits], value=view["split"] or ""),
+        gr.Dropdown([ALL, *((each.name, each.id) for each in shown.classes)], value=view["class"] or ""),
+        gr.Dropdown([ALL, *((name, name) for name in domains)], value=view["domain"] or "", visible=len(domains) > 1),
+    ]
+
+
+def _checked(view: Any, shown: Shown) -> View:
+    """A view that fits the data set, whatever the browser remembered."""
+    view = view if isinstance(view, dict) and view.get("dataset") == shown.dataset.id else {}
+    splits, domains = in_order(split for split, _, _ in shown.tally), {domain for _, _, domain in shown.tally}
+    first, selected = view.get("first"), view.get("selected")
+    return {
+        "dataset": shown.dataset.id,
+        "split": view.get("split") if view.get("split") in splits else None,
+        "class": view.get("class") if view.get("class") in shown.names else None,
+        "domain": view.get("domain") if view.get("domain") in domains and view.get("domain") else None,
+        "first": first if isinstance(first, int) and 0 <= first < 2**31 else 0,
+        "selected": selected if isinstance(selected, int) and 0 <= selected < 2**40 else None,
+    }

@@ -34,6 +34,23 @@
     if (sheet && !sheet.open) sheet.showModal();
   }
 
+  function turn(tour, what) {
+    const card = tour.querySelector('.pl-tour-card');
+    const steps = [...card.querySelectorAll('.pl-tour-step')];
+    let at = steps.findIndex(step => !step.hidden);
+    if (what === 'begin') at = 0;
+    if (what === 'next') at += 1;
+    if (what === 'back') at = Math.max(0, at - 1);
+    const over = what === 'skip' || at >= steps.length;
+    card.hidden = over;
+    tour.querySelector('.pl-tour-offer').hidden = !over;
+    if (over) at = 0;
+    steps.forEach((step, place) => { step.hidden = place !== at; });
+    card.querySelector('[data-tour="back"]').disabled = at === 0;
+    card.querySelector('[data-tour="next"]').textContent = at === steps.length - 1 ? 'Done' : 'Next';
+    if (!over) card.querySelector('[data-tour="next"]').focus();
+  }
+
   document.addEventListener('click', event => {
     const at = selector => event.target.closest?.(selector);
     const toggle = at('[data-drawer]');
@@ -41,12 +58,27 @@
     else if (!at('#pl-drawer')) document.body.classList.remove('pl-drawer-open');
     if (at('[data-theme]')) setTheme(document.body.classList.contains('dark') ? 'light' : 'dark');
     if (at('[data-keys]')) keySheet();
+    const tour = at('[data-tour]');
+    if (tour) turn(tour.closest('.pl-tour'), tour.dataset.tour);
   });
+
+  // Arrows walk through a gallery once one of its images has the focus.
+  function walk(event) {
+    const cell = event.target.closest?.('.pl-gallery > button');
+    if (!cell || !event.key.startsWith('Arrow')) return false;
+    const cells = [...cell.parentElement.children];
+    const columns = getComputedStyle(cell.parentElement).gridTemplateColumns.split(' ').length;
+    const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[event.key];
+    cells[cells.indexOf(cell) + step]?.focus();
+    event.preventDefault();
+    return true;
+  }
 
   const typing = target => target.closest?.('input, textarea, select, [contenteditable="true"], [role="listbox"], [role="slider"]');
   document.addEventListener('keydown', event => {
     if (event.key === 'Escape') document.body.classList.remove('pl-drawer-open');
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || document.querySelector('dialog[open]')) return;
+    if (walk(event)) return;
     if (event.key === '?') keySheet();
     else if (event.key.toLowerCase() === 'j') drawer();
     else {

@@ -114,6 +114,15 @@ def tally(workspace: Workspace, dataset_id: int) -> Tally:
     return counts
 
 
+def labelled_images(workspace: Workspace) -> int:
+    """Images with a label, over all data sets that are not in the bin."""
+    with workspace.session() as session:
+        ids = session.scalars(select(Dataset.id).where(Dataset.deleted_at.is_(None))).all()
+    return sum(
+        count for each in ids for (_, class_id, _), count in tally(workspace, each).items() if class_id is not None
+    )
+
+
 def class_counts(workspace: Workspace, dataset_id: int) -> dict[str, dict[str, int]]:
     """Images by class name, then by split; images without a label come last as `NO_LABEL`."""
     names: dict[int | None, str] = {c.id: c.name for c in classes(workspace, dataset_id)}
