@@ -162,8 +162,8 @@ class Collection:
         if self._conflicts:
             pairs = [f"{one} / {other}" for (one, other), _ in self._conflicts.most_common(5)]
             found.append(
-                f"{self._conflicts.total():,} duplicates carry another label than their first copy, which was kept:"
-                f" {_listed(pairs)}. Look at these classes before you trust their labels."
+                "Duplicates with another label than their first copy, which was kept:"
+                f" {self._conflicts.total():,} ({_listed(pairs)}). Look at these classes before you trust their labels."
             )
         single = [name for name in self.classes if sizes[name] == 1]
         if single:
@@ -178,9 +178,9 @@ class Collection:
         found += self._uncovered(rest)
         torn = self._torn_groups()
         if torn:
-            found.append(f"{torn:,} groups have images in more than one split, so test results may look too good.")
+            found.append(f"Groups with images in more than one split: {torn:,}. Test results may look too good.")
         if self._paged:
-            found.append(f"{self._paged:,} TIFF files hold several pages; the first page was used.")
+            found.append(f"TIFF files with several pages, of which the first was used: {self._paged:,}.")
         return found
 
     def _uncovered(self, classes: Iterable[str]) -> list[str]:

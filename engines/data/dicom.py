@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ Window = tuple[float, float]
 """Centre and width, in the units of the file (Hounsfield units for CT)."""
 
 
+@cache
 def pydicom() -> Any:
     """The pydicom package, kept from logging what it reads.
 
@@ -39,6 +42,7 @@ def pydicom() -> Any:
     # Its warnings quote the values of tags, among them names of patients.
     package.config.settings.reading_validation_mode = package.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom\b")
     return package
 
 

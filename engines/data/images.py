@@ -88,7 +88,7 @@ def read_file(path: Path) -> bytes:
         Undecodable: it is missing, not a file, empty, larger than 1 GB or cannot be opened.
     """
     try:
-        with path.open("rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Undecodable(NOT_A_FILE)
@@ -173,7 +173,7 @@ def inspect_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Inspection:
 def shrink(image: Image.Image) -> Image.Image:
     """A copy of at most 160 pixels in width and height."""
     small = image.copy()
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return small
 
 

@@ -125,7 +125,7 @@ def _records(
     yield from (LeftOut(f"file {len(entries) + place}", reason) for place, reason in enumerate(refused, 1))
     if burned:
         warnings.append(
-            f"{burned:,} files say that text is burned into their pixels: look for names before you share images."
+            f"Files that say that text is burned into their pixels: {burned:,}. Look for names before you share images."
         )
 
 

@@ -61,7 +61,7 @@ def _plain(name: Any) -> bool:
 
 def _arrow_files(folder: Path) -> list[Path]:
     state = _json(folder / "state.json")
-    names = [one.get("filename") for one in state.get("_data_files") or [] if isinstance(one, dict)]
+    names = [str(one.get("filename", "")) for one in state.get("_data_files") or [] if isinstance(one, dict)]
     if not names or not all(_plain(name) for name in names):
         raise DataError(f"The data set “{folder.name}” names no data files.", "Save it again with save_to_disk.")
     if state.get("_indices_data_files"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from engines.data.base import ImportOptions, LeftOut, Reading
+from engines.data.base import ImportOptions, LeftOut, Reader, Reading
 from engines.data.readers.folder import FolderReader
 
 
-class UnlabelledReader(FolderReader):
+class UnlabelledReader(Reader):
     """As the folder reader, but sub-folders mean nothing: every image comes without a label, to be labelled later."""
 
     name = "unlabelled"
@@ -20,7 +20,7 @@ class UnlabelledReader(FolderReader):
         return False  # only where a person chooses it
 
     def read(self, source: Path, options: ImportOptions) -> Reading:
-        reading = super().read(source, options)
+        reading = FolderReader().read(source, options)
         reading.records = (
             one if isinstance(one, LeftOut) else replace(one, label=None, split=None) for one in reading.records
         )
