@@ -53,9 +53,7 @@ class CausalTextTower(OpenClipTextTower):
             features = self._suffixes(layout, own, layout.embeddings[:1, : layout.start], layout.start)[0]
             return features.view(-1, n_classes, features.shape[-1]) if per_group else features
         groups = context if per_group else context[None]
-        tokens = layout.ids.shape[1] - layout.prefix
-        per_group_bytes = n_classes * tokens * self._bytes_per_token(layout.ids.shape[1])
-        size = max(1, self.runtime.activation_budget // per_group_bytes)
+        size = self.groups_at_once(layout)
         features = torch.cat(
             [
                 self._suffixes(

@@ -132,6 +132,12 @@ class TextTower(ABC):
         features = torch.cat(self._in_parts(encode, jobs, length * self._bytes_per_token(length)))
         return features.view(groups, n_classes, -1) if per_group else features
 
+    def groups_at_once(self, layout: PromptLayout) -> int:
+        """How many contexts of their own (`per_group`), each in the prompts of all classes, memory has room for."""
+        length = layout.ids.shape[1]
+        tokens = length - layout.prefix if self.causal else length
+        return max(1, self.runtime.activation_budget // (len(layout.ids) * tokens * self._bytes_per_token(length)))
+
     def encode_embeddings(self, embeddings: Tensor, eot: Tensor) -> Tensor:
         """Features of whole prompts given as embedding rows: the plain path, without any sharing.
 
