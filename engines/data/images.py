@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from engines.errors import DataError
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "TIFF")
-"""Pillow's names of the formats that are read (MPO: what some phones and cameras put in a .jpg file).
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF")
+"""Pillow's names of the formats that are read (its JPEG covers MPO, which some phones put in a .jpg file).
 
 Its other decoders are kept out: some start programs, most are rarely tried with hostile files.
 """
@@ -29,6 +29,7 @@ EMPTY = "empty (0 bytes)"
 TRUNCATED = "cut off: the end of the file is missing"
 DAMAGED = "damaged: the pixels cannot be decoded"
 UNKNOWN_FORMAT = "not a PNG, JPEG, WebP, BMP or TIFF image"
+UNKNOWN_TIFF = "a TIFF that is damaged, or whose kind of pixels cannot be read (save it with 8 or 16 bits)"
 TOO_MANY_BYTES = "too large: more than 1 GB"
 UNREADABLE = "the file cannot be opened (no permission, or the disk has a fault)"
 NOT_A_FILE = "not a file"
@@ -132,7 +133,9 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def _starts_as_image(data: bytes) -> str:
-    known = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return UNKNOWN_TIFF
+    known = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM")
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     return DAMAGED if webp or data.startswith(known) else UNKNOWN_FORMAT
 
