@@ -27,6 +27,8 @@ SPLIT_COLOURS = {"train": BLUE, "val": AMBER, "test": GREEN, "pool": READY_MADE}
 SPLIT_WORDS = {"train": "for training", "val": "for choosing", "test": "for testing", "pool": "not labelled"}
 _OWN_COLOURS = {"zero-shot": READY_MADE, "coop": BLUE, "linear-probe": AMBER, "cocoop": VERMILION, "maple": GREEN}
 
+_NO_LINE = {"zeroline": False, "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
+_AXIS: dict[str, Any] = _NO_LINE | {"automargin": True, "title": {"standoff": 10}}
 TEMPLATE: dict[str, Any] = {
     "layout": {
         "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif", "size": 13},
@@ -34,9 +36,10 @@ TEMPLATE: dict[str, Any] = {
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(OKABE_ITO),
         "margin": {"l": 56, "r": 24, "t": 44, "b": 48},
-        "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 4}, "font": {"size": 15}},
-        "xaxis": {"zeroline": False, "ticks": "", "automargin": True, "title": {"standoff": 10}},
-        "yaxis": {"zeroline": False, "ticks": "", "automargin": True, "title": {"standoff": 10}},
+        "title": {"x": 0, "y": 1, "xref": "container", "yref": "container", "xanchor": "left", "yanchor": "top"}
+        | {"pad": {"l": 4, "t": 8}, "font": {"size": 15}},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
         "hoverlabel": {"align": "left", "font": {"size": 13}},
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
         "separators": ".,",
@@ -47,12 +50,13 @@ TEMPLATE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure over steps."""
+    """One line of a figure over steps; lines of one `group` share its entry in the legend."""
 
     name: str
     points: Sequence[tuple[float, float]]
     colour: str = BLUE
     dash: str = "solid"
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,23 +87,26 @@ def plain(name: str, longest: int = 0) -> str:
 def learning_curve(curves: Sequence[Curve], title: str, share: bool = False, last_step: int = 0) -> Figure:
     """Lines over the passes of a training; with `share` the axis is a percentage from 0 to 100."""
     number = ":.1%" if share else ":.3f"
+    groups = [curve.group or curve.name for curve in curves]
     data = [
         {
             "type": "scatter",
             "mode": "lines+markers" if len(curve.points) == 1 else "lines",
-            "name": plain(curve.name, 40),
+            "name": plain(groups[place], 40),
+            "legendgroup": groups[place],
+            "showlegend": groups.index(groups[place]) == place,
             "x": [step for step, _ in curve.points],
             "y": [value for _, value in curve.points],
             "line": {"color": curve.colour, "dash": curve.dash, "width": 2.5},
             "hovertemplate": f"{plain(curve.name, 40)}: %{{y{number}}}<extra></extra>",
         }
-        for curve in curves
+        for place, curve in enumerate(curves)
     ]
     y = {"range": [0, 1.02], "tickformat": ".0%"} if share else {"rangemode": "tozero"}
     x: dict[str, Any] = {"title": {"text": "passes over the images"}, "rangemode": "tozero"}
     if last_step:
         x["range"] = [0, max(2, last_step)]
-    return _figure(data, title, xaxis=x, yaxis=y, hovermode="x unified", showlegend=len(curves) > 1)
+    return _figure(data, title, xaxis=x, yaxis=y, hovermode="x unified", showlegend=len(set(groups)) > 1)
 
 
 def accuracy_bars(bars: Sequence[Bar], title: str) -> Figure:
@@ -176,14 +183,17 @@ def confusion_matrix(counts: Sequence[Sequence[int]], names: Sequence[str], titl
         xaxis=axis | {"title": {"text": "the prompt’s answer"}, "tickangle": -40, "constrain": "domain"},
         yaxis=axis | {"title": {"text": "true class"}, "autorange": "reversed"},
         height=min(760, max(HEIGHT + 40, 190 + 30 * len(names))),
-        margin={"t": 44 if title else 16},
     )
 
 
 def per_class_bars(
-    names: Sequence[str], learned: Sequence[Bar], ready_made: Sequence[float | None], label: str, title: str = ""
+    names: Sequence[str],
+    learned: Sequence[Bar],
+    ready_made: Sequence[float | None] | None,
+    label: str,
+    title: str = "",
 ) -> Figure:
-    """Share right in every class with its interval; the ready-made prompt beside it in grey."""
+    """Share right in every class with its interval; the ready-made prompt (if any) beside it in grey."""
     y = [plain(name, 32) for name in names]
     whiskers = {
         "type": "data",
@@ -194,7 +204,7 @@ def per_class_bars(
         "width": 4,
     }
     places = list(range(len(names)))
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "type": "bar",
             "orientation": "h",
@@ -205,17 +215,20 @@ def per_class_bars(
             "marker": {"color": learned[0].colour if learned else BLUE},
             "customdata": [[bar.low, bar.high] for bar in learned],
             "hovertemplate": "%{x:.1%} right (%{customdata[0]:.1%} to %{customdata[1]:.1%})<extra></extra>",
-        },
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": "ready-made prompt",
-            "y": places,
-            "x": list(ready_made),
-            "marker": {"color": READY_MADE},
-            "hovertemplate": "ready-made prompt: %{x:.1%} right<extra></extra>",
-        },
+        }
     ]
+    if ready_made is not None:
+        data.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": "ready-made prompt",
+                "y": places,
+                "x": list(ready_made),
+                "marker": {"color": READY_MADE},
+                "hovertemplate": "ready-made prompt: %{x:.1%} right<extra></extra>",
+            }
+        )
     return _figure(
         data,
         title,
@@ -223,8 +236,8 @@ def per_class_bars(
         yaxis={"autorange": "reversed", "showgrid": False, "tickvals": places, "ticktext": y},
         barmode="group",
         bargap=0.3,
+        showlegend=ready_made is not None,
         height=max(HEIGHT, 110 + 40 * len(names)),
-        margin={"t": 60 if title else 36},
     )
 
 
@@ -252,7 +265,6 @@ def class_balance(names: Sequence[str], counts: Mapping[str, Sequence[int]], tit
         yaxis={"autorange": "reversed", "showgrid": False, "tickvals": places, "ticktext": y},
         barmode="stack",
         height=max(HEIGHT, 120 + 24 * len(names)),
-        margin={"t": 72},
         showlegend=True,
     )
 
@@ -281,13 +293,13 @@ def reliability_diagram(bins: Sequence[Mapping[str, float]], colour: str = BLUE,
         "marker": {"color": colour, "size": [8 + 28 * b["share"] ** 0.5 for b in bins], "opacity": 0.85},
         "hovertemplate": "says %{x:.2f}, is right %{y:.1%}<br>%{customdata:.1%} of the images<extra></extra>",
     }
-    note = {"x": 0.97, "y": 0.89, "text": "as sure as it should be", "showarrow": False, "xanchor": "right"}
+    note = {"x": 0.16, "y": 0.16, "text": "as sure as it should be", "showarrow": False, "xanchor": "left"}
     return _figure(
         [perfect, dots],
         title,
         xaxis={"range": [0, 1.03], "title": {"text": "how sure it says it is"}, "tickformat": ".1f"},
         yaxis={"range": [0, 1.05], "title": {"text": "how often it is right"}, "tickformat": ".0%"},
-        annotations=[note | {"font": {"size": 12}, "textangle": 0, "xshift": -20}],
+        annotations=[note | {"font": {"size": 12}, "xshift": 12, "yshift": -4}],
         showlegend=False,
     )
 
@@ -353,15 +365,13 @@ def shots_curve(
         annotations=labels,
         hovermode="x unified",
         showlegend=True,
-        margin={"t": 72},
     )
 
 
 def _figure(data: list[dict[str, Any]], title: str, **layout: Any) -> Figure:
-    return {
-        "data": data,
-        "layout": {"template": TEMPLATE, "height": HEIGHT} | ({"title": {"text": title}} if title else {}) | layout,
-    }
+    above = 12 + 32 * bool(title) + 28 * bool(layout.get("showlegend"))
+    basis = {"template": TEMPLATE, "height": HEIGHT, "margin": {"t": above}}
+    return {"data": data, "layout": basis | ({"title": {"text": title}} if title else {}) | layout}
 
 
 def _label(x: float, y: str, text: str, **options: Any) -> dict[str, Any]:

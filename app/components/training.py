@@ -58,6 +58,7 @@ def curves_of(runs: Sequence[Run], points: Points) -> tuple[Figure | None, Figur
                 points[run.id, metric],
                 tint,
                 DASHES[place % len(DASHES)] if several and metric != "val_accuracy" else dash,
+                words,
             )
             for place, run in enumerate(runs)
             if points.get((run.id, metric))

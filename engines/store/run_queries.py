@@ -49,6 +49,8 @@ class Experiment:
     method: str
     protocol: str
     shots: int
+    config: dict[str, Any]
+    """Settings of the method and of its training, as in `Run.config`."""
     lines: tuple[RunLine, ...]
     """One a seed, ascending."""
     all_ids: tuple[str, ...]
@@ -267,6 +269,7 @@ def _columns() -> Any:
         Run.method,
         Run.protocol,
         Run.shots,
+        Run.config,
         Run.seed,
         Run.state,
         Run.created_at,
@@ -307,6 +310,7 @@ def _experiment(key: str, rows: list[Any]) -> Experiment:
         newest.method,
         newest.protocol,
         newest.shots,
+        newest.config,
         tuple(lines),
         tuple(row.id for row in rows),
     )
