@@ -45,7 +45,7 @@ def test_text_of_fixed_classes_is_computed_once(tiny: Backbone, monkeypatch: pyt
         first = method.logits(features=features)
         assert torch.equal(method.logits(features=features), first)
         assert len(calls) == 1
-        method.ctx += 1.0
+        method.ctx.normal_()
         assert not torch.allclose(method.logits(features=features), first)
         assert len(calls) == 2
 
