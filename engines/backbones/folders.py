@@ -18,7 +18,8 @@ from engines.backbones.sources import allow_network
 from engines.backbones.weights import find_weights, read_state_dict
 from engines.errors import BackboneError
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json")
+# Any of these carries a vocabulary; a BERT's vocab.txt only together with tokenizer_config.json.
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "vocab.json")
 
 
 def build_folder(folder: Path) -> tuple[Any, Any, Any]:
@@ -115,10 +116,11 @@ def _tokenizer(folder: Path, text_settings: Mapping[str, Any]) -> Any:
     import open_clip
 
     name = text_settings.get("hf_tokenizer_name")
-    if not name or any((folder / file).is_file() for file in _TOKENIZER_FILES):
+    bert, complete = (folder / "vocab.txt").is_file(), (folder / "tokenizer_config.json").is_file()
+    if not name or any((folder / file).is_file() for file in _TOKENIZER_FILES) or (bert and complete):
         with _readable(folder):
             return open_clip.get_tokenizer(f"local-dir:{folder}")
-    if (folder / "vocab.txt").is_file():  # a BERT vocabulary alone: say so to the tokeniser's loader
+    if bert:  # a vocabulary alone: tell the tokeniser's loader what it is
         with tempfile.TemporaryDirectory() as scratch, _readable(folder):
             for file in (CONFIG, "vocab.txt"):
                 shutil.copy(folder / file, scratch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,20 @@ def find_source(name: str, pretrained: str | None = None) -> Source:
             "Install again: python launch.py --reinstall.",
         )
     path = Path(name.removeprefix("local-dir:")).expanduser()
-    if pretrained is None and path.is_dir():
+    if pretrained is None and _is(path, Path.is_dir):
         return FolderSource(path.name, path.resolve())
-    if pretrained is None and path.is_file():
+    if pretrained is None and _is(path, Path.is_file):
         return FileSource(path.stem, path.resolve())
     if path.is_absolute() or name.startswith((".", "~", "local-dir:")) or path.suffix in WEIGHT_SUFFIXES:
         raise BackboneError(f"There is no model folder or weight file '{path}'.", "Check the path.")
     return _find_tag(name, pretrained)
+
+
+def _is(path: Path, test: Callable[[Path], bool]) -> bool:
+    try:
+        return test(path)
+    except (OSError, ValueError):  # too long or odd a name for the file system
+        return False
 
 
 def _find_tag(name: str, pretrained: str | None) -> TagSource:
@@ -137,10 +145,9 @@ def _find_tag(name: str, pretrained: str | None) -> TagSource:
         lower = {a.lower(): a for a in known}
         near = [lower[n] for n in difflib.get_close_matches(wanted.lower(), lower, n=3, cutoff=0.5)]
         hint = f"Did you mean {_either(near)}?" if near else "`promptloupe backbones` lists all names."
-        raise BackboneError(f"No backbone is called '{name}'.", hint)
+        raise BackboneError(f"No backbone is called '{name[:60]}'.", hint)
     tags = list_pretrained_tags_by_model(architecture)
-    weights = Path(tag).expanduser() if tag else None
-    if tag in tags or (weights is not None and weights.is_file()):
+    if tag in tags or (tag and _is(Path(tag).expanduser(), Path.is_file)):
         return TagSource(f"{architecture}:{tag if tag in tags else Path(str(tag)).stem}", architecture, str(tag))
     if not tags:
         raise BackboneError(f"open_clip knows no weights for '{architecture}'.", "Pass a weight file as `pretrained`.")

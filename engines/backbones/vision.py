@@ -33,7 +33,7 @@ class VisionTower:
         self.runtime = runtime
         self.width = _width(visual)
         self.depth = 0
-        self.reason = f"the image tower is a {_kind(visual)}, which has no row of tokens that prompts could join"
+        self.reason = f"its image tower is a {_kind(visual)}, and prompts can join only the tokens of a plain ViT"
 
     @overload
     def encode(
