@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ def load_case(name: str) -> dict[str, np.ndarray]:
         return {key: arrays[key] for key in arrays.files}
 
 
-def fill_official(method: PromptMethod) -> None:
-    """Give every learnable tensor the value that its official name stands for."""
+def fill_official(method: PromptMethod, keep: Collection[str] = ()) -> None:
+    """Give every learnable tensor the value that its official name stands for; those named in `keep` stay."""
     state = {
-        name: torch.from_numpy(np.asarray(parity_weights.parameter(name, value.shape)))
+        name: value if name in keep else torch.from_numpy(np.asarray(parity_weights.parameter(name, value.shape)))
         for name, value in method.official_state_dict().items()
     }
     method.load_official(state)
