@@ -102,10 +102,10 @@ class Dispatcher:
         del self.flights[job_id]
 
     def _start(self) -> bool:
-        free = self._free()
         with self.workspace.session() as session:
             queue = select(Job.id, Job.kind).where(Job.state == JobState.QUEUED)
             queued = session.execute(queue.order_by(Job.priority.desc(), Job.created_at, Job.id).limit(200)).all()
+        free = self._free() if queued else {}
         for job_id, kind in queued:
             try:
                 lane = find_kind(kind).lane
