@@ -35,7 +35,7 @@ class KgCoOpConfig(MethodConfig):
 
 
 class KgCoOp(ContextPrompt):
-    """CoOp that stays near the ready-made prompt: CE + W (1 - mean_c w_c . v_c) (section 3.3, equations 4-6).
+    """CoOp that stays near the ready-made prompt: CE + W (1 - mean_c w_c . v_c) (section 3.2).
 
     w_c and v_c are the unit text features of the learned prompt and of the ready-made sentence. The paper writes the
     squared Euclidean distance, which for unit vectors is twice the official code's 1 - cosine used here. The mean runs
