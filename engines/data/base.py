@@ -79,6 +79,21 @@ class Record:
     group: str = ""
 
 
+MOST_CLASSES = 10_000
+
+
+def check_class_count(count: int) -> None:
+    """
+    Raises:
+        DataError: there are more than 10,000 classes.
+    """
+    if count > MOST_CLASSES:
+        raise DataError(
+            f"The source has more than {MOST_CLASSES:,} classes, so nothing was imported.",
+            "Check that the class names are not file names or numbers of single images.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """One file that was not imported, and why."""

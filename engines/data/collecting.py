@@ -7,13 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from engines.data.base import ImportOptions, LeftOut, Reading, Record
+from engines.data.base import ImportOptions, LeftOut, Reading, Record, check_class_count
 from engines.data.names import class_order, clean, shorten
 from engines.data.report import LeftOutList
 from engines.data.splitting import SHARES, SHARES_WITHOUT_VAL, assign_splits
 from engines.errors import DataError
 
-MOST_CLASSES = 10_000
 LONGEST_CLASS = 200
 UNBALANCED = 20
 
@@ -112,11 +111,7 @@ class Collection:
         if label is None or label in self._found:
             return
         self._found.add(label)
-        if len(self._found) > MOST_CLASSES:
-            raise DataError(
-                f"The source has more than {MOST_CLASSES:,} classes, so nothing was imported.",
-                "Check that the class names are not file names or numbers of single images.",
-            )
+        check_class_count(len(self._found))
 
     def finish(self) -> None:
         """Put the classes in order, set images aside for testing where the source did not, and note what is odd.

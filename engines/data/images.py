@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,10 @@ UNKNOWN_TIFF = "a TIFF that is damaged, or whose kind of pixels cannot be read (
 TOO_MANY_BYTES = "too large: more than 1 GB"
 UNREADABLE = "the file cannot be opened (no permission, or the disk has a fault)"
 NOT_A_FILE = "not a file"
+
+
+# Sizes are checked here, by a limit that a person can set; Pillow's own warning would only repeat it.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class Undecodable(Exception):  # noqa: N818 - a verdict on one file, told in the report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def list_columns(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - 30} more" if len(names) > 30 else "")
 
 
-def read_table(data: bytes, suffix: str, name: str) -> tuple[list[str], Iterator[Row]]:
+def read_table(data: bytes, suffix: str, name: str) -> tuple[list[str], list[Row]]:
     """Column names and rows of a table; every cell as text, missing ones empty.
 
     Args:
@@ -110,7 +110,7 @@ def _text(data: bytes) -> str:
         return data.decode("cp1252")  # what spreadsheet programs on Windows write
 
 
-def _separated(text: str, delimiter: str | None) -> tuple[list[str], Iterator[Row]]:
+def _separated(text: str, delimiter: str | None) -> tuple[list[str], list[Row]]:
     if "\0" in text:
         raise ValueError("NUL characters in a text table")
     head = text[: text.find("\n") if "\n" in text else len(text)]
@@ -119,33 +119,28 @@ def _separated(text: str, delimiter: str | None) -> tuple[list[str], Iterator[Ro
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
     names = [cell.strip() for cell in next(lines, [])]
 
-    def rows() -> Iterator[Row]:
-        for cells in lines:
-            if any(cells):
-                yield dict(zip(names, (plain_cell(cell.strip()) for cell in cells), strict=False))
-
-    return names, rows()
+    filled = (cells for cells in lines if any(cells))
+    return names, [dict(zip(names, (plain_cell(cell.strip()) for cell in cells), strict=False)) for cells in filled]
 
 
-def _json_lines(text: str) -> tuple[list[str], Iterator[Row]]:
+def _json_lines(text: str) -> tuple[list[str], list[Row]]:
     found: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in found):
         raise ValueError("a line is not an object")
     names = list(dict.fromkeys(key for row in found for key in row))
-    return names, ({key: cell_text(value) for key, value in row.items()} for row in found)
+    return names, [_as_text(row) for row in found]
 
 
-def _parquet(data: bytes) -> tuple[list[str], Iterator[Row]]:
+def _parquet(data: bytes) -> tuple[list[str], list[Row]]:
     import pyarrow.parquet as parquet
 
     file = parquet.ParquetFile(io.BytesIO(data))
+    rows = [_as_text(row) for batch in file.iter_batches(4096) for row in batch.to_pylist()]
+    return list(file.schema_arrow.names), rows
 
-    def rows() -> Iterator[Row]:
-        for batch in file.iter_batches(4096):
-            for row in batch.to_pylist():
-                yield {key: cell_text(value) for key, value in row.items()}
 
-    return list(file.schema_arrow.names), rows()
+def _as_text(row: dict[str, Any]) -> Row:
+    return {key: cell_text(value) for key, value in row.items()}
 
 
 def cell_text(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines.data.base import ImportOptions, LeftOut, Reading, Record
+from engines.data.base import ImportOptions, LeftOut, Reading, Record, check_class_count
 from engines.data.images import DICOM_SUFFIXES, SUFFIXES, UNKNOWN_FORMAT, Undecodable, read_file
 from engines.data.listing import Entry
 from engines.data.names import clean
@@ -103,6 +103,7 @@ def read_tree(
     metadata = _read_metadata(entries, fetch, options, warnings)
     known = {entry.name for entry in images} | {one.file for one in refused}
     refused += [LeftOut(name, LISTED_BUT_MISSING) for name in metadata if name not in known]
+    check_class_count(len({layout.place(entry.parts)[1] for entry in images if entry.name not in metadata}))
     descriptions = _read_descriptions(entries, layout, fetch)
 
     def records() -> Iterator[Record | LeftOut]:

@@ -46,6 +46,7 @@ class DicomReader(Reader):
 
     def read(self, source: Path, options: ImportOptions) -> Reading:
         dicom.pydicom()
+        window = _window(options)
         if source.is_file():
             entries, refused = [Entry((source.name,), source)], list[LeftOut]()
         else:
@@ -55,7 +56,7 @@ class DicomReader(Reader):
         if _named_after_patient(entries, source):
             entries = [Entry((entry.parts[-1],), entry.handle) for entry in entries]
             warnings.append("The folders are named after patients or studies, so they were not taken for classes.")
-        records = _records(entries, [one.reason for one in refused], options, warnings)
+        records = _records(entries, [one.reason for one in refused], options, window, warnings)
         named = _identifies(source.name, _tags(entries[0].handle)) if entries else False
         return Reading(
             records, len(entries) + len(refused), warnings=warnings, name=NAMELESS if named else "", private=True
@@ -102,7 +103,11 @@ def _named_after_patient(entries: Sequence[Entry], source: Path) -> bool:
 
 
 def _records(
-    entries: Sequence[Entry], refused: Sequence[str], options: ImportOptions, warnings: list[str]
+    entries: Sequence[Entry],
+    refused: Sequence[str],
+    options: ImportOptions,
+    window: dicom.Window | None,
+    warnings: list[str],
 ) -> Iterator[Record | LeftOut]:
     layout = infer_layout([entry.parts for entry in entries])
     patients: dict[str, str] = {}
@@ -117,7 +122,7 @@ def _records(
             chosen = _chosen(dicom.frame_count(found, options.max_pixels), options.frames)
             burned += found.get("BurnedInAnnotation") == "YES"
             group = _patient(found, patients) or (f"file {number}" if len(chosen) > 1 else "")
-            for frame, image in zip(chosen, dicom.render(found, chosen, _window(options)), strict=False):
+            for frame, image in zip(chosen, dicom.render(found, chosen, window), strict=False):
                 name = f"image {number}" + (f", frame {frame + 1}" if len(chosen) > 1 else "")
                 yield Record(name, image, label, split, group=group)
         except Undecodable as error:

@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record
+from engines.data.base import MOST_CLASSES, ImportOptions, LeftOut, Reader, Reading, Record
 from engines.data.images import MAX_PIXELS
 from engines.data.readers.zip_file import open_zip
 from engines.errors import DataError
@@ -22,7 +22,6 @@ SPLITS = ("train", "val", "test")
 SEVERAL = "several labels at once"
 NO_CLASS = "its label is not a class number"
 NO_FINDING = "no finding"
-MOST_CLASSES = 10_000
 
 
 class MedMnistReader(Reader):

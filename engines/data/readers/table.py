@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record
+from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record, check_class_count
 from engines.data.embedded import embedded_parquet
 from engines.data.images import MISSING, Undecodable, read_file
 from engines.data.images import SUFFIXES as IMAGE_SUFFIXES
@@ -52,10 +52,10 @@ class TableReader(Reader):
                     f"Name the column in the options ({option}_column).",
                 )
         root = images_folder(options, source.parent)
-        found = list(rows)
+        check_class_count(len({row.get(columns.label, "") for row in rows}))
         return Reading(
-            _records(found, columns, root),
-            len(found),
+            _records(rows, columns, root),
+            len(rows),
             hint="Name the folder that the file names are relative to in the options (images_folder).",
         )
 

@@ -36,7 +36,11 @@ class ZipReader(Reader):
     rank = 20
 
     def accepts(self, source: Path) -> bool:
-        return source.is_file() and source.suffix.lower() != ".npz" and zipfile.is_zipfile(source)
+        return (
+            source.is_file()
+            and source.suffix.lower() != ".npz"
+            and (source.suffix.lower() == ".zip" or zipfile.is_zipfile(source))
+        )
 
     def read(self, source: Path, options: ImportOptions) -> Reading:
         archive = open_zip(source)
