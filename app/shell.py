@@ -77,7 +77,7 @@ def _look(workspace: Workspace) -> tuple[Html, Html]:
     engine = jobs.engine_status(workspace)
     active = jobs.active(workspace)
     ended = jobs_page(workspace, "finished", limit=3)
-    device = ", ".join(engine.workers) if engine.running else "starting …"
+    device = job_views.device(engine.workers) if engine.running else "starting …"
     status = join(
         [tag("span", "Computes on ", tag("strong", device), class_="pl-device"), job_views.pill(active, engine.running)]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from app.components.html import Html
 
 PATHS = {
@@ -57,7 +59,15 @@ def _tiles() -> str:
 
 
 GALLERY = picture(_tiles())
-BARS = picture('<path d="M20 104H204M44 104V62M84 104V40"/><path class="accent" d="M124 104V28M164 104V14"/>')
+
+
+def _columns(places: Iterable[tuple[int, int]]) -> str:
+    return "".join(f'<rect x="{x}" y="{108 - high}" width="28" height="{high}" rx="4"/>' for x, high in places)
+
+
+BARS = picture(
+    f'<path d="M20 108H204"/>{_columns([(36, 42), (78, 60)])}<g class="accent">{_columns([(120, 78), (162, 94)])}</g>'
+)
 QUEUE = picture(
     '<rect x="20" y="16" width="180" height="20" rx="6"/><rect x="20" y="50" width="180" height="20" rx="6"/>'
     '<rect x="20" y="84" width="180" height="20" rx="6"/><path class="accent" d="M30 26h96M30 60h44"/>'

@@ -69,7 +69,7 @@ def build_imports(context: AppContext) -> ImportForm:
         upload = gr.File(
             label="or a ZIP, table or .npz file from another computer",
             file_types=UPLOADS,
-            height=120,
+            height=140,
             elem_id="import-upload",
         )
         name = gr.Textbox(

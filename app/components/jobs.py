@@ -23,6 +23,14 @@ SILENT = timedelta(seconds=60)
 """A running job that has not been heard of for so long is said to be silent."""
 
 
+def device(workers: Sequence[str]) -> str:
+    """Where trainings run, in words: "the processor", "2 graphics cards"."""
+    cards = [name for name in workers if name.startswith("gpu")]
+    if cards:
+        return "the graphics card" if len(cards) == 1 else f"{len(cards)} graphics cards"
+    return "another computer" if "remote" in workers else "the processor"
+
+
 def pill(active: Sequence[Job], engine_runs: bool) -> Html:
     """The job button of the top bar: "1 running · 42% · 3 min left"."""
     running = [job for job in active if job.state is JobState.RUNNING]
@@ -79,8 +87,9 @@ def status_line(job: Job, now: datetime | None = None) -> Html:
         parts = ["Failed", moment(job.finished_at)]
     else:
         took = (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else None
-        words = f"took {duration(took)}" if took is not None and job.state is JobState.DONE else ""
-        parts = [STATES[job.state], moment(job.finished_at), words, job.message]
+        done = job.state is JobState.DONE
+        words = f"took {duration(took)}" if took is not None and done else ""
+        parts = [STATES[job.state], moment(job.finished_at), words, "" if done else job.message]
     return esc(" · ".join(part for part in parts if part))
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 from app.components import datasets as words
 from app.components.figures import SPLIT_WORDS
 from app.components.gallery import PAGE_SIZE, grid, pager, sample_cells, viewer
-from app.components.html import Html, empty_state, page_title, tag
+from app.components.html import Html, action, empty_state, page_title, tag
 from app.components.icons import GALLERY
 from app.components.imports import build_imports
 from app.components.live import live_html, pressed
@@ -34,6 +34,7 @@ PAGE = Page(
 )
 LEAD = "Bring images in, look at them, and check that every class has enough of them."
 ALL = ("All", "")
+DOMAIN = "Domain (site, scanner, stain or style)"
 View = dict[str, Any]
 """What is looked at: dataset, split, class, domain, first (place of the first image), selected (sample)."""
 
@@ -81,16 +82,9 @@ class DataPage:
             with gr.Tabs(elem_id="data-tabs"):
                 with gr.Tab("Images"):
                     with gr.Row():
-                        self.split = gr.Radio([ALL], value="", label="Used", elem_id="data-split", scale=3)
-                        self.label = gr.Dropdown([ALL], value="", label="Class", elem_id="data-class", scale=2)
-                        self.domain = gr.Dropdown(
-                            [ALL],
-                            value="",
-                            label="Domain",
-                            info="Site, scanner, stain or style.",
-                            visible=False,
-                            scale=2,
-                        )
+                        self.split = gr.Dropdown([ALL], value="", label="Used", elem_id="data-split")
+                        self.label = gr.Dropdown([ALL], value="", label="Class", elem_id="data-class")
+                        self.domain = gr.Dropdown([ALL], value="", label=DOMAIN, visible=False, elem_id="data-domain")
                     self.gallery = live_html(elem_id="data-gallery")
                 with gr.Tab("Classes and balance"):
                     self.balance = plot(elem_id="data-balance")
@@ -138,6 +132,7 @@ class DataPage:
         self.chooser.change(None, self.chooser, js="name => { promptloupe.setQuery('data', name); }")
         for part in (self.split, self.label, self.domain):
             context.listen(part.input, self.filter, [self.dataset, self.split, self.label, self.domain], images)
+        context.listen(self.empty.action, lambda: context.submit("sample", {"sample": "blood-smear"}), None, started)
         context.listen(self.gallery.action, self.act, [self.dataset, self.view], images)
         context.listen(
             self.described.input, self.read_description, [self.dataset, self.described], [self.sentences, self.saved]
@@ -267,7 +262,8 @@ class DataPage:
 
 
 def _nothing_yet() -> Html:
-    return empty_state(GALLERY, "Your images will be here. Take the sample data above, or choose a folder of your own.")
+    sentence = "Your images will be here. Take the sample data, or choose a folder of your own above."
+    return empty_state(GALLERY, sentence, action("Use the blood-smear sample", "sample", "blood-smear", "primary"))
 
 
 def _filters(shown: Shown, view: View) -> list[Any]:
@@ -276,7 +272,7 @@ def _filters(shown: Shown, view: View) -> list[Any]:
     splits = [(f"{SPLIT_WORDS.get(name, name)} ({number(count)})", name) for name, count in totals.items()]
     domains = sorted({domain for _, _, domain in shown.tally if domain})
     return [
-        gr.Radio([ALL, *splits], value=view["split"] or ""),
+        gr.Dropdown([ALL, *splits], value=view["split"] or ""),
         gr.Dropdown([ALL, *((each.name, each.id) for each in shown.classes)], value=view["class"] or ""),
         gr.Dropdown([ALL, *((name, name) for name in domains)], value=view["domain"] or "", visible=len(domains) > 1),
     ]

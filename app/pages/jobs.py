@@ -11,7 +11,6 @@ from app.components.html import Html, empty_state, join, link, page_title, tag
 from app.components.icons import QUEUE
 from app.components.jobs import act_on_job, progress
 from app.components.live import live_html, pressed
-from app.components.words import counted
 from app.context import AppContext, Page
 from engines import jobs
 from engines.store import Job, Workspace
@@ -74,7 +73,6 @@ def _log(workspace: Workspace, job: Job) -> Html:
     return tag(
         "div",
         tag("pre", text or "The job has written nothing yet.", class_="pl-log", tabindex="0"),
-        tag("p", f"The last {counted(LOG_LINES, 'line')} at most.", class_="pl-quiet"),
     )
 
 

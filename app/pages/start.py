@@ -10,6 +10,7 @@ import gradio as gr
 
 from app.components.html import Html, cards, empty_state, join, page_title, section, table, tag, term
 from app.components.icons import BARS, icon
+from app.components.jobs import device
 from app.components.live import live_html
 from app.components.tour import tour
 from app.components.words import counted, moment, number, percent
@@ -36,6 +37,8 @@ class Step:
     state: str
     route: str
     done: bool
+    busy: bool = False
+    """Whether a job is at it."""
 
 
 def build(context: AppContext) -> None:
@@ -65,11 +68,11 @@ def steps(workspace: Workspace, held: Glance, found: Sequence[Experiment], activ
     """What there is to do, in order, each with its state in a line."""
     done = [each for each in found if each.state == "done"]
     trained = [each for each in done if each.method != "zero-shot"]
-    labelled = labelled_images(workspace)
+    labelled, importing, training = labelled_images(workspace), _importing(active), _training(active)
     return [
-        Step("Import", _importing(active) or _imported(held), "data", held.datasets > 0),
+        Step("Import", importing or _imported(held), "data", held.datasets > 0, bool(importing)),
         Step("Label", _labelled(labelled, held.images), "label", labelled > 0),
-        Step("Train", _training(active) or _trained(len(trained)), "train", bool(trained)),
+        Step("Train", training or _trained(len(trained)), "train", bool(trained), bool(training)),
         Step("Compare", _comparable(len(done)), "runs", False),
     ]
 
@@ -118,7 +121,7 @@ def _steps(listed: Sequence[Step], routes: frozenset[str]) -> Html:
             tag("b", mark),
             tag("strong", step.title),
             tag("span", step.state),
-            tag("em", "Do this next") if state == "next" else "",
+            tag("em", "At work …" if step.busy else "Do this next") if step.busy or state == "next" else "",
         )
         route = step.route if step.route in routes else None
         items.append(tag("li", tag("a", *inner, href=route) if route else tag("div", *inner), class_=state))
@@ -168,15 +171,7 @@ def _status(workspace: Workspace, held: Glance) -> Html:
     return tag("div", facts, tag("dl", *lines, class_="pl-list"), class_="pl-card")
 
 
-def device(workers: Sequence[str]) -> str:
-    """Where trainings run, in words: "processor", "2 graphics cards"."""
-    cards_ = [name for name in workers if name.startswith("gpu")]
-    if cards_:
-        return "graphics card" if len(cards_) == 1 else f"{len(cards_)} graphics cards"
-    return "another computer" if "remote" in workers else "processor"
-
-
 @cache
 def _models() -> list[str]:
     """Names of the models that lie on this computer, the shipped one said to be."""
-    return [f"{name} (shipped)" if name == "mini-clip" else name for name in local_models()]
+    return ["mini-CLIP (shipped)" if name == "mini-clip" else name for name in local_models()]

@@ -24,9 +24,8 @@
   }
 
   function drawer(open) {
-    const isOpen = document.body.classList.toggle('pl-drawer-open', open);
-    if (isOpen) document.querySelector('#pl-drawer [data-drawer="close"]')?.focus();
-    return isOpen;
+    const panel = document.getElementById('pl-drawer');
+    if (panel?.toggleAttribute('data-open', open)) panel.querySelector('[data-drawer="close"]')?.focus();
   }
 
   function keySheet() {
@@ -55,7 +54,7 @@
     const at = selector => event.target.closest?.(selector);
     const toggle = at('[data-drawer]');
     if (toggle) drawer(toggle.dataset.drawer === 'toggle' ? undefined : false);
-    else if (!at('#pl-drawer')) document.body.classList.remove('pl-drawer-open');
+    else if (!at('#pl-drawer')) drawer(false);
     if (at('[data-theme]')) setTheme(document.body.classList.contains('dark') ? 'light' : 'dark');
     if (at('[data-keys]')) keySheet();
     const tour = at('[data-tour]');
@@ -76,7 +75,7 @@
 
   const typing = target => target.closest?.('input, textarea, select, [contenteditable="true"], [role="listbox"], [role="slider"]');
   document.addEventListener('keydown', event => {
-    if (event.key === 'Escape') document.body.classList.remove('pl-drawer-open');
+    if (event.key === 'Escape') drawer(false);
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || document.querySelector('dialog[open]')) return;
     if (walk(event)) return;
     if (event.key === '?') keySheet();

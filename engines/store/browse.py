@@ -99,18 +99,19 @@ def tally(workspace: Workspace, dataset_id: int) -> Tally:
     """Images by split, class and domain. Counted once, and again when the data set's fingerprint has changed."""
     key = (str(workspace.path), dataset_id)
     with workspace.session() as session:
-        stamp = session.execute(select(Dataset.size, Dataset.fingerprint).where(Dataset.id == dataset_id)).first()
-        if stamp is None:
+        found = session.execute(select(Dataset.size, Dataset.fingerprint).where(Dataset.id == dataset_id)).first()
+        if found is None:
             return {}
+        stamp = (found.size, found.fingerprint)
         known = _tallies.get(key)
-        if known is not None and known[0] == tuple(stamp):
+        if known is not None and known[0] == stamp:
             return known[1]
         group = (Sample.split, Sample.class_id, Sample.domain)
         rows = session.execute(
             select(*group, func.count()).where(Sample.dataset_id == dataset_id).group_by(*group)
         ).all()
     counts: Tally = {(split, class_id, domain): count for split, class_id, domain, count in rows}
-    _tallies[key] = (tuple(stamp), counts)
+    _tallies[key] = (stamp, counts)
     return counts
 
 
