@@ -170,7 +170,7 @@ class PromptMethod(nn.Module):
 
     @classmethod
     def official_name(cls, name: str) -> str:
-        """The official repository's name of our tensor `name`."""
+        """The official repository's name of our tensor `name`; empty for one that its checkpoints lack."""
         if name in cls.official_names:
             return cls.official_names[name]
         for ours, theirs in cls.official_names.items():
@@ -180,7 +180,7 @@ class PromptMethod(nn.Module):
 
     def official_state_dict(self) -> dict[str, Tensor]:
         """What was learned, under the official repository's parameter names."""
-        return {self.official_name(name): p.detach().clone() for name, p in self.state_dict().items()}
+        return {n: p.detach().clone() for name, p in self.state_dict().items() if (n := self.official_name(name))}
 
     def load_official(self, state_dict: Mapping[str, Any]) -> None:
         """Take over an official checkpoint: its state dict, or the dictionary around it that Dassl saves.
@@ -195,6 +195,9 @@ class PromptMethod(nn.Module):
         found: dict[str, Tensor] = {}
         for name, own in mine.items():
             official = self.official_name(name)
+            if not official:
+                found[name] = own
+                continue
             value = given.get(official, given.get(official.split(".", 1)[-1]))
             if value is None:
                 raise ConfigError(
