@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from filelock import FileLock
+
 from engines.errors import ConfigError
 from engines.paths import cache_dir
 from engines.prompts.registry import plugin_sources
@@ -56,14 +58,23 @@ class MethodEntry:
 def method_catalog() -> list[MethodEntry]:
     """All methods, sorted by title with zero-shot first."""
     cached = cache_dir() / f"methods-{_fingerprint()}.json"
-    try:
-        entries = json.loads(cached.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        entries = _make_in_another_process()
-        partial = cached.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(entries), encoding="utf-8")
-        partial.replace(cached)
+    entries = _read(cached)
+    if entries is None:
+        with FileLock(cached.with_suffix(".lock")):  # several who ask at once wait for the first
+            entries = _read(cached)
+            if entries is None:
+                entries = _make_in_another_process()
+                partial = cached.with_suffix(".partial")
+                partial.write_text(json.dumps(entries), encoding="utf-8")
+                partial.replace(cached)
     return [MethodEntry(**entry) for entry in entries]
+
+
+def _read(file: Path) -> list[dict[str, Any]] | None:
+    try:
+        return list(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def method_entry(name: str) -> MethodEntry:
