@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from engines.data.base import ImportOptions
+from engines.store.browse import NO_LABEL
 
 LONGEST_LIST = 500
-UNLABELLED = "without a label"
 
 
 class ImportRequest(BaseModel):
@@ -40,7 +40,7 @@ class ImportReport(BaseModel):
     """Images and other files looked at: those imported and those left out."""
     imported: int
     counts: dict[str, dict[str, int]]
-    """Class, then split, to number of images; images without a label under “without a label”."""
+    """Class, then split, to number of images; images without a label under “(no label)”."""
     reasons: dict[str, int] = Field(default_factory=dict)
     """Why files were left out, and how many."""
     left_out: list[LeftOutFile] = Field(default_factory=list)
@@ -80,6 +80,6 @@ def count_images(rows: list[Any], classes: list[str]) -> dict[str, dict[str, int
     order = {"train": 0, "val": 1, "test": 2, "pool": 3}
     keys: list[str | None] = [*classes, *([None] if None in found else [])]
     return {
-        UNLABELLED if key is None else key: dict(sorted(found[key].items(), key=lambda pair: order[pair[0]]))
+        NO_LABEL if key is None else key: dict(sorted(found[key].items(), key=lambda pair: order[pair[0]]))
         for key in keys
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -294,7 +295,6 @@ def test_odd_labels_of_an_npz(tmp_path: Path, bring_in: BringIn) -> None:
 def test_odd_rows_of_a_saved_data_set(
     tmp_path: Path, picture: Picture, bring_in: BringIn, samples: Callable[[int], list[Sample]]
 ) -> None:
-    datasets = pytest.importorskip("datasets")
     write(tmp_path / "outside.png", picture(7))
     images = [
         {"bytes": picture(1), "path": None},
@@ -303,18 +303,22 @@ def test_odd_rows_of_a_saved_data_set(
         {"bytes": None, "path": "gone.png"},
         {"bytes": picture(2)[:30], "path": None},
         {"bytes": picture(3), "path": None},
+        {"bytes": picture(4), "path": None},
     ]
-    features = datasets.Features(
-        {"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=["cat", "dog"])}
-    )
-    found = datasets.Dataset.from_dict({"image": images, "label": [0, 0, 0, 0, 0, -1]}, features=features)
-    found.save_to_disk(tmp_path / "saved")
+    table = pa.table({"image": images, "label": [0, 0, 0, 0, 0, -1, 2]})
+    (tmp_path / "saved").mkdir()
+    with pa.OSFile(str(tmp_path / "saved/a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    write(tmp_path / "saved/dataset_info.json", json.dumps({"features": features}).encode())
+    write(tmp_path / "saved/state.json", b'{"_data_files": [{"filename": "a.arrow"}]}')
     report = bring_in(tmp_path / "saved")
     assert report.reasons == {
         "empty (0 bytes)": 1,
         "a link that leads out of the folder": 1,
         "the file does not exist": 1,
         "damaged: the pixels cannot be decoded": 1,
+        "its label is not a class number": 1,
     }
     assert [sample.split for sample in samples(report.dataset_id)] == ["train", "pool"]
 
