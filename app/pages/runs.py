@@ -10,6 +10,7 @@ import gradio as gr
 
 from app.components import run_page as one
 from app.components import training as views
+from app.components.choices import DEFAULTS, choice_of
 from app.components.gallery import picture_url
 from app.components.html import Html, empty_state, link, page_title, tag
 from app.components.icons import BARS
@@ -19,12 +20,11 @@ from app.components.plot import drawn, plot, pressed_mark
 from app.components.run_page import NEVER, TRAINED, find_result
 from app.components.runs import COLUMNS, asked, bin_notice, filtered, runs_table, sorted_by
 from app.context import AppContext, Page, tell_errors
-from app.pages.train import DEFAULTS, SEEDS
 from engines import jobs
 from engines.data import load_image
 from engines.errors import ConfigError, PromptloupeError
 from engines.store import Workspace
-from engines.store.run_queries import Experiment, experiments, move_to_bin, put_back, training_jobs
+from engines.store.run_queries import experiments, move_to_bin, put_back, training_jobs
 
 PAGE = Page(route="runs", title="Runs", order=50)
 ANY = ""
@@ -46,7 +46,7 @@ def build(context: AppContext) -> None:
         dataset = gr.Dropdown([("all", ANY)], value=ANY, label="Images", elem_id="runs-dataset")
         method = gr.Dropdown([("all", ANY)], value=ANY, label="Method", elem_id="runs-method")
         binned = gr.Checkbox(False, label="Show the bin", elem_id="runs-bin")
-    table = live_html(elem_id="runs-table")
+    table = live_html(tag("p", "One moment …", class_="pl-quiet"), elem_id="runs-table")
     with gr.Column(visible=False, elem_id="run") as detail:
         head = gr.HTML(elem_id="run-head", apply_default_css=False)
         bars = plot(elem_id="run-bars")
@@ -159,7 +159,7 @@ def build(context: AppContext) -> None:
 
     def use_again(key: str) -> Any:
         result = find_result(workspace, key)
-        return _as_choice(result.experiment) if result else gr.skip()
+        return choice_of(result.experiment) if result else gr.skip()
 
     def save(key: str, which: Any) -> Any:
         result = find_result(workspace, key, which)
@@ -282,20 +282,6 @@ def _picture(path: str) -> str:
         return ""
     image.thumbnail((320, 320))
     return picture_url(image)
-
-
-def _as_choice(found: Experiment) -> dict[str, Any]:
-    """The Train page's choice that repeats an experiment."""
-    seeds = len(found.lines)
-    return {
-        "dataset_id": found.dataset_id,
-        "backbone": found.backbone,
-        "method": found.method,
-        "shots": found.shots,
-        "seeds": min(SEEDS.values(), key=lambda offered: abs(offered - seeds)),
-        "protocol": found.protocol,
-        "settings": {**found.config.get("settings", {}), **found.config.get("training", {})},
-    }
 
 
 def _keys(text: str) -> list[str]:

@@ -94,7 +94,7 @@ def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, ent
             f"“{dataset.name}” has {len(dataset.classes) or 'no'} class{'' if len(dataset.classes) == 1 else 'es'}.",
             "A prompt tells classes apart: import images of at least two.",
         )
-    if entry.trains and not _has_labels(session, dataset.id):
+    if entry.trains and not has_labels(session, dataset.id):
         raise DataError(
             f"No training image of “{dataset.name}” has a label yet.", "Label some images, or import them with labels."
         )
@@ -104,7 +104,8 @@ def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, ent
         )
 
 
-def _has_labels(session: Session, dataset_id: int) -> bool:
+def has_labels(session: Session, dataset_id: int) -> bool:
+    """Whether a data set has labelled images to learn from: it came with labels, or readers gave them."""
     given = select(Sample.id).where(
         Sample.dataset_id == dataset_id, Sample.split == "train", Sample.class_id.is_not(None)
     )
