@@ -138,6 +138,45 @@ def test_sizes_of_vit_b_16(base: Backbone, position: str, csc: bool, depth: int)
     assert_same(features, plain(base, layout, context, deep), [context, *deep])
 
 
+def test_memory_kept_for_the_backward_pass_is_as_estimated(base: Backbone) -> None:
+    """The estimate decides when activations are recomputed instead of kept."""
+    layout, context, kept = base.text.layout(NAMES, 16), draw(16, 512), {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr() for p in base.model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        features = base.text.encode_prompts(layout, context)
+    length = layout.ids.shape[1]
+    tokens = layout.prefix + len(NAMES) * (length - layout.prefix)
+    used = sum(size for place, size in kept.items() if place not in weights)
+    assert 0.5 < used / (tokens * base.text._bytes_per_token(length)) < 1.1
+    assert features.requires_grad
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast(precision: str) -> None:
+    """Half precision inside, float32 outside, near the exact values."""
+    model = random_model(model_settings(quick_gelu=True))
+    exact = wrap(model)
+    halved = wrap(model)
+    for tower in (halved.text, halved.vision):
+        tower.runtime = Runtime(torch.device("cpu"), precision)
+    layout, context, deep = exact.text.layout(NAMES, 4), draw(4, 64), [draw(4, 64, seed=1)]
+    pairs = [
+        tuple(b.text.encode_prompts(layout, context, deep) for b in (exact, halved)),
+        tuple(b.encode_text(["a cat", "an oak tree"]) for b in (exact, halved)),
+        tuple(b.encode_image(torch.ones(1, 3, 32, 32)) for b in (exact, halved)),
+    ]
+    gradients = [torch.autograd.grad(features.square().sum(), context)[0] for features in pairs[0]]
+    for expected, actual in [*pairs, tuple(gradients)]:
+        assert actual.dtype == torch.float32
+        difference = ((actual - expected).norm() / expected.norm()).item()
+        assert 0 < difference < 0.03
+
+
 OTHER_LAYOUTS = {
     "text tower of its own": model_settings(custom_text=True),
     "QuickGELU": model_settings(quick_gelu=True),
