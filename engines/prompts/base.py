@@ -62,6 +62,8 @@ class PromptMethod(nn.Module):
     official_names: ClassVar[dict[str, str]] = {}
     """Our parameter name -> the official repository's. A name that ends in a dot stands for all that begin so."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    image_views: ClassVar[int] = 1
+    """How many views of an image a training step needs; where more than one, `loss` gets pixels [V, B, 3, H, W]."""
     """Training settings that differ from `TrainingConfig`, by protocol."""
 
     backbone: Backbone
@@ -69,6 +71,8 @@ class PromptMethod(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+    descriptions: list[list[str]]
+    """Sentences that people wrote about each class (none by default); set before training by who knows them."""
         if "info" in cls.__dict__:
             known = METHODS.setdefault(cls.info.name, cls)
             if known.__qualname__ != cls.__qualname__:
@@ -82,6 +86,7 @@ class PromptMethod(nn.Module):
         self.config = config
         if reason := self.refuse(backbone):
             raise BackboneError(f"{self.info.title} does not work with the model “{backbone.name}”.", reason)
+        self.descriptions = [[] for _ in self.class_names]
         self.build()
         self.to(backbone.device)
         self._fixed_text: tuple[tuple[int, ...], Tensor] | None = None

@@ -85,7 +85,7 @@ class PromptSRC(IVLP):
         when="The best accuracy on trained and on new classes counts more than the time it takes.",
         paper="Khattak, Wasim, Naseer, Khan, Yang, Khan, “Self-regulating Prompts: Foundational Model Adaptation"
         " without Forgetting”, ICCV 2023, arXiv 2307.06948",
-        cost="long",
+        cost="minutes",
         parity="Features of both towers, frozen targets, logits, all four terms of the loss, every gradient, prompts"
         " after 5 steps, the weights of the average and the averaged prompts equal the official code's to 1e-4 (2 and 3"
         " layers; 2 and 4 tokens). Prompts are not rounded to half precision on the way in.",

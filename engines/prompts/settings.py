@@ -100,6 +100,14 @@ class TrainingConfig(BaseModel):
         description="Smallest share of an image that a crop may show. Raise it where small crops hide what matters.",
         json_schema_extra={"advanced": True},
     )
+    augmentation: Literal["crops", "randaugment", "randaugment-mild"] = Field(
+        "crops",
+        title="Training views",
+        description="How images are altered for training: cut out at random, or (randaugment) shown whole with two"
+        " random changes such as turning, shifting or other colours. The mild form leaves out what may destroy what"
+        " matters in medical images: inverted, solarised, posterised and equalised tones and covered places.",
+        json_schema_extra={"advanced": True},
+    )
     flip: bool = Field(
         True,
         title="Mirror images",

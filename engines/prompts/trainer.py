@@ -173,8 +173,15 @@ class _Training:
         if examples.features is not None:
             features = examples.features[views, indices].to(device)
             return self.method.backward(None, labels, features=features, weight=weight)
-        assert examples.pixels is not None
-        return self.method.backward(examples.pixels(indices, epoch).to(device), labels, weight=weight)
+        return self.method.backward(self._pixels(indices, epoch).to(device), labels, weight=weight)
+
+    def _pixels(self, indices: Tensor, epoch: int) -> Tensor:
+        """[B, 3, H, W], or [V, B, 3, H, W] for methods that need several views: further ones as of later passes."""
+        assert self.examples.pixels is not None
+        if self.method.image_views == 1:
+            return self.examples.pixels(indices, epoch)
+        later = [epoch + view * self.config.epochs for view in range(self.method.image_views)]
+        return torch.stack([self.examples.pixels(indices, number) for number in later])
 
     def _result(self, epoch: int, loss: float, rate: float) -> Epoch:
         train_accuracy = val_accuracy = None

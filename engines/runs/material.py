@@ -15,6 +15,7 @@ from sqlalchemy import select
 from torch import Tensor
 
 from engines.backbones import Backbone, FeatureCache, build_features
+from engines.backbones.randaugment import RandAugment
 from engines.data import draw_few_shot, effective_labels, load_image
 from engines.errors import DataError
 from engines.prompts.settings import TrainingConfig
@@ -135,6 +136,13 @@ class Features:
         return torch.from_numpy(cache.read([item.sample_id for item in items]))
 
 
+def training_view(backbone: Backbone, config: TrainingConfig) -> Callable[[Image.Image], Tensor]:
+    """How images are altered for training: PIL image -> [3, H, W]."""
+    if config.augmentation == "crops":
+        return backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
+    return RandAugment(backbone.pixels, mild=config.augmentation == "randaugment-mild")
+
+
 def crop_views(
     features: Features,
     items: list[Item],
@@ -143,7 +151,9 @@ def crop_views(
     check_cancelled: Callable[[], None],
 ) -> Tensor:
     """Features [V, N, D] of `config.views` random crops of every image, the same on every machine."""
-    transform = features.backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
+    transform = training_view(features.backbone, config)
+    crops = f"crop-{config.crop_scale:g}-{'flip' if config.flip else 'plain'}"
+    kind = crops if config.augmentation == "crops" else config.augmentation
     views = []
     for number in range(config.views):
 
@@ -153,8 +163,7 @@ def crop_views(
         def part(fraction: float, message: str, number: int = number) -> None:
             progress((number + fraction) / config.views, message)
 
-        name = f"crop-{config.crop_scale:g}-{'flip' if config.flip else 'plain'}-{number}"
-        views.append(features.get(items, part, check_cancelled, name, prepare))
+        views.append(features.get(items, part, check_cancelled, f"{kind}-{number}", prepare))
     return torch.stack(views)
 
 
@@ -172,7 +181,7 @@ class LiveCrops:
     """Fresh random crops for every step, as the papers' protocol has them: (indices, epoch) -> pixels."""
 
     def __init__(self, workspace: Workspace, backbone: Backbone, items: list[Item], config: TrainingConfig) -> None:
-        self.transform = backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
+        self.transform = training_view(backbone, config)
         with ThreadPoolExecutor(4) as pool:
             self.images = list(pool.map(lambda item: load_image(workspace.resolve(item.file)), items))
         self.keys = [item.sha256 for item in items]

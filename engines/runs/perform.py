@@ -74,6 +74,7 @@ class _Performance:
         np.random.seed(self.row.seed)
         torch.manual_seed(self.row.seed)
         method = create_method(self.row.method, self.backbone, self._names(base), **self.row.config["settings"])
+        method.descriptions = [self.material.descriptions[c] for c in base]
         started = time.monotonic()
         trained_on = self._train(method, base)
         seconds = time.monotonic() - started

@@ -61,9 +61,11 @@ def _pairs(
     return [(flat[::8], case[f"{key}.rows8"]), (flat @ probe, case[f"{key}.probe"])]
 
 
-def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_rate: float = 0.002) -> None:
-    """Loss and gradients at step 0, then 5 steps of the official optimiser on the same batch."""
-    pixels, labels = parity_weights.images(), parity_weights.labels()
+def check_training(
+    method: PromptMethod, case: dict[str, np.ndarray], learning_rate: float = 0.002, pixels: Tensor | None = None
+) -> None:
+    """Loss and gradients at step 0, then 5 steps of the official optimiser on the same batch (`pixels`, if given)."""
+    pixels, labels = parity_weights.images() if pixels is None else pixels, parity_weights.labels()
     optimizer = torch.optim.SGD(
         method.trainable_parameters().values(), lr=learning_rate, momentum=0.9, weight_decay=5e-4
     )
@@ -81,4 +83,4 @@ def check_training(method: PromptMethod, case: dict[str, np.ndarray], learning_r
     for name, parameter in method.trainable_parameters().items():
         assert_same_value(parameter, case, f"after5.{method.official_name(name)}")
     if "logits_after5" in case:
-        assert_close(method.logits(pixels), case, "logits_after5")
+        assert_close(method.logits(parity_weights.images()), case, "logits_after5")

@@ -58,7 +58,7 @@ def test_towers_of_unlike_width_and_depth() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.trainable_parameters().values())
 
 
-@pytest.mark.parametrize("name", ["vpt", "ivlp", "maple", "promptsrc"])
+@pytest.mark.parametrize("name", ["vpt", "ivlp", "maple", "promptsrc", "coprompt"])
 def test_models_without_patches_are_refused(name: str) -> None:
     backbone = wrapped({"layers": [1, 1, 1, 1], "width": 8, "head_width": 8})
     with pytest.raises(BackboneError, match="ResNet"):
