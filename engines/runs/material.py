@@ -14,6 +14,7 @@ from PIL import Image
 from sqlalchemy import select
 from torch import Tensor
 
+from engines.backbones.preprocess import TrainTransform
 from engines.backbones import Backbone, FeatureCache, build_features
 from engines.backbones.randaugment import RandAugment
 from engines.data import draw_few_shot, effective_labels, load_image
@@ -136,7 +137,7 @@ class Features:
         return torch.from_numpy(cache.read([item.sample_id for item in items]))
 
 
-def training_view(backbone: Backbone, config: TrainingConfig) -> Callable[[Image.Image], Tensor]:
+def training_view(backbone: Backbone, config: TrainingConfig) -> TrainTransform | RandAugment:
     """How images are altered for training: PIL image -> [3, H, W]."""
     if config.augmentation == "crops":
         return backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
