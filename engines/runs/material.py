@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,8 @@ from PIL import Image
 from sqlalchemy import select
 from torch import Tensor
 
-from engines.backbones.preprocess import TrainTransform
 from engines.backbones import Backbone, FeatureCache, build_features
+from engines.backbones.preprocess import TrainTransform
 from engines.backbones.randaugment import RandAugment
 from engines.data import draw_few_shot, effective_labels, load_image
 from engines.errors import DataError
@@ -159,7 +158,7 @@ def crop_views(
     for number in range(config.views):
 
         def prepare(image: Image.Image, item: Item, number: int = number) -> Tensor:
-            return seeded(transform, image, f"{item.sha256}/{number}")
+            return transform(image, seed=stream(f"{item.sha256}/{number}"))
 
         def part(fraction: float, message: str, number: int = number) -> None:
             progress((number + fraction) / config.views, message)
@@ -168,14 +167,9 @@ def crop_views(
     return torch.stack(views)
 
 
-_DRAWING = threading.Lock()
-
-
-def seeded(transform: Callable[[Image.Image], Tensor], image: Image.Image, key: str) -> Tensor:
-    """`transform(image)` with random choices that depend on `key` alone (torchvision draws from the global stream)."""
-    with _DRAWING, torch.random.fork_rng(devices=[]):  # the global stream is shared by the decoding threads
-        torch.manual_seed(zlib.crc32(key.encode()))
-        return transform(image)
+def stream(key: str) -> int:
+    """A seed that depends on `key` alone."""
+    return zlib.crc32(key.encode())
 
 
 class LiveCrops:
@@ -189,7 +183,7 @@ class LiveCrops:
 
     def __call__(self, indices: Tensor, epoch: int) -> Tensor:
         return torch.stack(
-            [seeded(self.transform, self.images[i], f"{self.keys[i]}/live/{epoch}") for i in indices.tolist()]
+            [self.transform(self.images[i], seed=stream(f"{self.keys[i]}/live/{epoch}")) for i in indices.tolist()]
         )
 
 
