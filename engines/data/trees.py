@@ -116,9 +116,9 @@ def read_tree(
 
 def _record(entry: Entry, layout: Layout, row: dict[str, str | None] | None, fetch: Fetch) -> Record | LeftOut:
     split, label = layout.place(entry.parts)
-    about = row or {}
-    if split == "" and not about.get("split"):
+    if split == "" and row is None:
         return LeftOut(entry.name, OUTSIDE_SPLITS)
+    about = row or {}
     try:
         source = fetch(entry)
     except Undecodable as error:
@@ -127,7 +127,7 @@ def _record(entry: Entry, layout: Layout, row: dict[str, str | None] | None, fet
         name=entry.name,
         source=source,
         label=about.get("label", label),
-        split=about.get("split") or split,
+        split=about.get("split") or split or None,
         domain=about.get("domain") or "",
         group=about.get("group") or "",
     )

@@ -164,6 +164,7 @@ PNG = encode(ramp(200, 200), "PNG", compress_level=0)
         (bomb(12_000, 12_000), "too large: more than 100 million pixels"),
         (bomb(0, 50), "empty|damaged"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_cannot_be_decoded_has_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
