@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch.nn import functional as F
 from engines.backbones import Backbone
 from engines.errors import BackboneError, ConfigError
 from engines.prompts.settings import MethodConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    from engines.prompts.trainer import Examples
 
 METHODS: dict[str, type[PromptMethod]] = {}
 """Every method class that was imported, by registry name."""
@@ -59,20 +62,20 @@ class PromptMethod(nn.Module):
     """How it learns: not at all, by gradient steps on `loss`, or in one go by `fit(features, labels)`."""
     frozen_images: ClassVar[bool] = True
     """Whether the image tower is left as it is, so that its features are computed once and cached."""
+    image_views: ClassVar[int] = 1
+    """How many views of an image a training step needs; where more than one, `loss` gets pixels [V, B, 3, H, W]."""
     official_names: ClassVar[dict[str, str]] = {}
     """Our parameter name -> the official repository's. A name that ends in a dot stands for all that begin so."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    image_views: ClassVar[int] = 1
-    """How many views of an image a training step needs; where more than one, `loss` gets pixels [V, B, 3, H, W]."""
     """Training settings that differ from `TrainingConfig`, by protocol."""
 
     backbone: Backbone
     config: Any
+    descriptions: list[list[str]]
+    """Sentences that people wrote about each class (none by default); set before training by who knows them."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-    descriptions: list[list[str]]
-    """Sentences that people wrote about each class (none by default); set before training by who knows them."""
         if "info" in cls.__dict__:
             known = METHODS.setdefault(cls.info.name, cls)
             if known.__qualname__ != cls.__qualname__:
@@ -83,10 +86,10 @@ class PromptMethod(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.class_names = check_class_names(class_names)
+        self.descriptions = [[] for _ in self.class_names]
         self.config = config
         if reason := self.refuse(backbone):
             raise BackboneError(f"{self.info.title} does not work with the model “{backbone.name}”.", reason)
-        self.descriptions = [[] for _ in self.class_names]
         self.build()
         self.to(backbone.device)
         self._fixed_text: tuple[tuple[int, ...], Tensor] | None = None
@@ -123,6 +126,12 @@ class PromptMethod(nn.Module):
         loss = self.loss(pixels, labels, features=features) * weight
         loss.backward()
         return loss.detach()
+
+    def start(self, examples: Examples) -> None:
+        """Called before the first step, and again where a training goes on: take what is needed from the images."""
+
+    def finish(self, examples: Examples) -> None:
+        """Called after the last pass."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Called after epoch number `epoch` (from 0) of `epochs`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -62,6 +62,8 @@ class LinearProbe(PromptMethod):
     def __init__(self, backbone: Backbone, class_names: list[str], config: Any) -> None:
         super().__init__(backbone, class_names, config)
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"few-shot": {"views": 0}, "base-to-new": {"views": 0}}
+
     def build(self) -> None:
         self.weight = nn.Parameter(torch.zeros(len(self.class_names), self.backbone.embed_dim))
         self.bias = nn.Parameter(torch.zeros(len(self.class_names)))
@@ -80,12 +82,16 @@ class LinearProbe(PromptMethod):
         val_features: Tensor | None = None,
         val_labels: Tensor | None = None,
     ) -> float:
-        """Solve for weight and bias on unit features [N, D] and labels [N]; returns the strength C that was used.
+        """Solve for weight and bias; returns the strength C that was used.
+
+        Args:
+            features: [N, D], or [V, N, D] of V views of every image; labels: [N].
 
         Raises:
             DataError: there are fewer than two classes with a labelled image.
         """
-        x, y = _unit(features), labels.cpu().numpy()
+        x = _unit(features.reshape(-1, features.shape[-1]))
+        y = labels.repeat(len(x) // len(labels)).cpu().numpy()
         if len(set(y.tolist())) < 2:
             raise DataError("A linear probe needs labelled images of at least two classes.", "Label more images.")
         strength = self.config.strength

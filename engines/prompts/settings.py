@@ -70,10 +70,18 @@ class TrainingConfig(BaseModel):
         description="Pulls learned values gently towards zero.",
         json_schema_extra={"advanced": True},
     )
-    schedule: Literal["cosine", "constant"] = Field(
+    epsilon: float = Field(
+        1e-8,
+        gt=0,
+        le=1,
+        title="Epsilon",
+        description="Keeps corrections small where there is hardly any slope (AdamW only).",
+        json_schema_extra={"advanced": True},
+    )
+    schedule: Literal["cosine", "cosine-steps", "constant"] = Field(
         "cosine",
         title="Schedule",
-        description="Whether the step size falls along a cosine.",
+        description="Whether the step size falls along a cosine, pass by pass or (cosine-steps) step by step.",
         json_schema_extra={"advanced": True},
     )
     warmup_epochs: int = Field(
@@ -92,20 +100,20 @@ class TrainingConfig(BaseModel):
         description="Step size of the warm-up passes.",
         json_schema_extra={"advanced": True},
     )
-    crop_scale: float = Field(
-        0.08,
-        gt=0,
-        le=1,
-        title="Smallest crop",
-        description="Smallest share of an image that a crop may show. Raise it where small crops hide what matters.",
-        json_schema_extra={"advanced": True},
-    )
     augmentation: Literal["crops", "randaugment", "randaugment-mild"] = Field(
         "crops",
         title="Training views",
         description="How images are altered for training: cut out at random, or (randaugment) shown whole with two"
         " random changes such as turning, shifting or other colours. The mild form leaves out what may destroy what"
         " matters in medical images: inverted, solarised, posterised and equalised tones and covered places.",
+        json_schema_extra={"advanced": True},
+    )
+    crop_scale: float = Field(
+        0.08,
+        gt=0,
+        le=1,
+        title="Smallest crop",
+        description="Smallest share of an image that a crop may show. Raise it where small crops hide what matters.",
         json_schema_extra={"advanced": True},
     )
     flip: bool = Field(
@@ -115,8 +123,8 @@ class TrainingConfig(BaseModel):
         json_schema_extra={"advanced": True},
     )
 
-    def rate(self, epoch: int) -> float:
-        """Learning rate of `epoch` (from 0): constant warm-up, then Dassl's cosine.
+    def rate(self, epoch: float) -> float:
+        """Learning rate of `epoch` (from 0; 1.5 is amid the second): constant warm-up, then Dassl's cosine.
 
         The cosine begins after the warm-up but spans all epochs, so it never reaches zero (official behaviour of
         Dassl's `ConstantWarmupScheduler` around `CosineAnnealingLR`).

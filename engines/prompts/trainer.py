@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engines.backbones import Backbone
 from engines.prompts.base import PromptMethod
 from engines.prompts.settings import TrainingConfig
 
@@ -36,6 +37,15 @@ class Examples:
     pixels: Pixels | None = None
     val_features: Tensor | None = None
     val_labels: Tensor | None = None
+
+    def encoded(self, backbone: Backbone, views: int, batch: int = 256) -> Tensor:
+        """Features [V, N, D] of the training images: the cached views, or `views` fresh ones of each."""
+        if self.features is not None:
+            return self.features
+        assert self.pixels is not None
+        parts = torch.arange(len(self.labels)).split(batch)
+        made = [[backbone.encode_image(self.pixels(part, view)) for part in parts] for view in range(views)]
+        return torch.stack([torch.cat(view) for view in made])
 
 
 @dataclass(frozen=True)
@@ -79,11 +89,10 @@ def _fit(method: PromptMethod, examples: Examples) -> Epoch:
     features = examples.features
     if features is None:
         raise TypeError(f"{method.info.title} needs cached features")
-    flat = features.flatten(0, 1)
-    labels = examples.labels.repeat(len(features))
-    method.fit(flat, labels, examples.val_features, examples.val_labels)  # type: ignore[operator]
+    device = method.backbone.device
+    method.fit(features, examples.labels, examples.val_features, examples.val_labels)  # type: ignore[operator]
     with torch.no_grad():
-        loss = float(method.loss(features=flat, labels=labels))
+        loss = float(method.loss(features=features[0].to(device), labels=examples.labels.to(device)))
     return Epoch(1, 1, loss, 0.0, _accuracy(method, features[0], examples.labels))
 
 
@@ -101,6 +110,7 @@ class _Training:
     ) -> None:
         self.method, self.examples, self.config, self.seed = method, examples, config, seed
         self.checkpoint, self.on_step = checkpoint, on_step
+        method.start(examples)
         parameters = list(method.trainable_parameters().values())
         self.optimizer: torch.optim.Optimizer
         if config.optimizer == "sgd":
@@ -108,7 +118,9 @@ class _Training:
                 parameters, config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
             )
         else:
-            self.optimizer = torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+            self.optimizer = torch.optim.AdamW(
+                parameters, config.learning_rate, eps=config.epsilon, weight_decay=config.weight_decay
+            )
         images = len(examples.labels)
         self.batch = min(config.batch_size, images)
         # An incomplete last batch is dropped, as Dassl's loader does (epochs of fewer images are one batch).
@@ -123,17 +135,18 @@ class _Training:
         for epoch in range(first, self.config.epochs):
             yield self._epoch(epoch)
         self.method.eval()
+        self.method.finish(self.examples)
 
     def _epoch(self, epoch: int) -> Epoch:
-        rate = self.config.rate(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_rate(epoch)
         stream = zlib.crc32(f"{self.seed}/{epoch}".encode())
         torch.manual_seed(stream)  # for methods that draw inside their loss
         generator = torch.Generator().manual_seed(stream)
         order = torch.randperm(len(self.examples.labels), generator=generator)
         total = torch.zeros((), device=self.method.backbone.device)
         for step in range(self.steps):
+            if self.config.schedule == "cosine-steps":
+                rate = self._set_rate(epoch + step / self.steps)
             indices = order[step * self.batch : (step + 1) * self.batch]
             views = None
             if self.examples.features is not None:
@@ -144,6 +157,12 @@ class _Training:
         result = self._result(epoch, float(total) / self.steps, rate)
         self._save(epoch + 1)
         return result
+
+    def _set_rate(self, epoch: float) -> float:
+        rate = self.config.rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     def _step(self, indices: Tensor, views: Tensor | None, epoch: int) -> Tensor:
         while True:

@@ -14,6 +14,11 @@ from engines.prompts.fields import PLAIN, Sentence
 from engines.prompts.settings import MethodConfig
 
 
+def shipped_templates(name: str) -> list[str]:
+    """General sentences of the papers: `imagenet-7` or `imagenet-80`."""
+    return list(json.loads((assets() / "templates.json").read_text(encoding="utf-8"))[name])
+
+
 class ZeroShotConfig(MethodConfig):
     template: Sentence = PLAIN
     ensemble: Literal["none", "imagenet-7", "imagenet-80"] = Field(
@@ -53,7 +58,7 @@ class ZeroShot(PromptMethod):
         """The sentences in use."""
         if self.config.ensemble == "none":
             return [self.config.template]
-        shipped: list[str] = json.loads((assets() / "templates.json").read_text(encoding="utf-8"))[self.config.ensemble]
+        shipped = shipped_templates(self.config.ensemble)
         return [*shipped, self.config.template] if self.config.append else shipped
 
     def text_features(self) -> Tensor:

@@ -116,7 +116,7 @@ class _Performance:
         centre = self._get(items, 0.02, "Looking at the training images")
         val_items, val_labels = self.material.restricted(classes, self.material.val)
         val = self._get(val_items, 0.04, "Looking at the validation images") if val_items else None
-        if method.fitting == "closed-form":
+        if not self.config.views:  # solved in one go, on the images as they are
             return Examples(labels, centre[None], val_features=val, val_labels=val_labels if val_items else None)
         views = crop_views(
             self.features, items, self.config, self._share(0.05, 0.25, "Preparing cropped views"), self._check

@@ -1,5 +1,6 @@
 """The trainer: it learns, the same for a seed, goes on exactly where it was stopped, and survives lack of memory."""
 
+from math import cos, pi
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,13 @@ def test_live_pixels(tiny: Backbone) -> None:
     assert second.train_accuracy is None
     for epoch in (0, 1):
         assert sorted(i for e, indices in seen if e == epoch for i in indices) == list(range(8))
+
+
+def test_step_size_falls_from_step_to_step(tiny: Backbone, examples: Examples) -> None:
+    config = TrainingConfig(epochs=2, batch_size=10, learning_rate=0.1, schedule="cosine-steps", warmup_epochs=0)
+    epochs = list(train(fresh(tiny), examples, config, 1))
+    # Four steps a pass: the last of the first pass is step 3 of 8, the last of all step 7.
+    assert [e.learning_rate for e in epochs] == pytest.approx([0.05 * (1 + cos(pi * s / 8)) for s in (3, 7)])
 
 
 def test_zero_shot_trains_nothing(tiny: Backbone, examples: Examples) -> None:
