@@ -87,7 +87,7 @@ class ProGrad(ContextPrompt):
 
     def build(self) -> None:
         super().build()
-        self._sums: tuple[Tensor, Tensor] | None = None  # g and h of this step so far
+        self._left: tuple[Tensor, int, Tensor, Tensor] | None = None  # our gradient, its version, its g and h
 
     def starting_context(self) -> tuple[Tensor, str]:
         words = self.config.template.split("{}")[0].strip()
@@ -123,7 +123,7 @@ class ProGrad(ContextPrompt):
     def backward(
         self, pixels: Tensor | None, labels: Tensor, *, features: Tensor | None = None, weight: float = 1.0
     ) -> Tensor:
-        """Leave the bent gradient of all images of this step (that is, since gradients were set to None)."""
+        """Leave the bent gradient of all images since the gradients were last cleared, not of each part of a batch."""
         images = self._images(pixels, features)
         text = self.text_features()  # one pass through the text tower for both gradients
         entropy, distance = (loss * weight for loss in self.losses(images, required(labels), text))
@@ -133,10 +133,11 @@ class ProGrad(ContextPrompt):
             )[0]
             for loss in (entropy, distance)
         )
-        if self.ctx.grad is not None and self._sums is not None:
-            g, h = g + self._sums[0], h + self._sums[1]
-        self._sums = g, h
+        grad = self.ctx.grad
+        if grad is not None and self._left is not None and grad is self._left[0] and grad._version == self._left[1]:
+            g, h = g + self._left[2], h + self._left[3]
         self.ctx.grad = bend(g, h, self.config.lambda_)
+        self._left = self.ctx.grad, self.ctx.grad._version, g, h
         return entropy.detach()
 
 

@@ -79,12 +79,13 @@ def test_equals_official_prograd(backbone: Backbone, name: str) -> None:
     assert_close(method.logits(PIXELS), case, "logits_after5")
 
 
-def test_conflict_in_parts_of_a_batch(backbone: Backbone) -> None:
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_conflict_in_parts_of_a_batch(backbone: Backbone, set_to_none: bool) -> None:
     """However a batch is split, the gradient of the whole batch is bent, not those of its parts."""
     case = load_case("prograd_conflict")
     method, labels = prograd(backbone), torch.from_numpy(case["labels"])
     for _ in range(2):  # a second step begins anew
-        method.zero_grad(set_to_none=True)
+        method.zero_grad(set_to_none)
         for part in (slice(0, 3), slice(3, 4), slice(4, 8)):
             method.backward(PIXELS[part], labels[part], weight=len(labels[part]) / 8)
         assert method.ctx.grad is not None
