@@ -102,7 +102,7 @@ class Trainer:
         vectors = [p for p in self.model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.step_size, betas=(0.9, 0.98), eps=1e-6, fused=True)
-        self.step, self.elapsed = 0, 0.0
+        self.step, self.elapsed, self.resumed = 0, 0.0, 0
 
     @property
     def steps(self) -> int:
@@ -149,6 +149,7 @@ class Trainer:
             "random": torch.get_rng_state(),
             "step": self.step,
             "elapsed": self.elapsed,
+            "resumed": self.resumed,
         }
         half_made = path.with_suffix(".part")
         torch.save(state, half_made)
@@ -160,7 +161,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"].cpu())
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.elapsed, self.resumed = state["step"], state["elapsed"], state["resumed"] + 1
 
     def run(self, workers: int = 1) -> Iterator[Progress]:
         """Trains to the end, drawing pictures in ``workers`` background processes."""
@@ -210,7 +211,7 @@ def train(
     trainer.save(checkpoint)
     mini.save_folder(trainer.model, out)
     log_entry = {**asdict(recipe), "steps": trainer.step, "seconds": round(trainer.elapsed, 1), "device": device}
-    log_entry["trained_on"] = trainer.step * recipe.batch
+    log_entry["trained_on"], log_entry["resumed"] = trainer.step * recipe.batch, trainer.resumed
     (out / "training.json").write_text(json.dumps(log_entry, indent=2) + "\n")
     return trainer.model.eval()
 
