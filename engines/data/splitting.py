@@ -33,7 +33,11 @@ def assign_splits(
     for key in sorted(members, key=lambda key: (-len(members[key]), drawn[key])):
         counts = Counter(labels[index] for index in members[key])
         wanting = {
-            split: sum(n * (share - filled[split][label] / total[label]) for label, n in sorted(counts.items()))
+            split: sum(
+                # A class that nobody trains on cannot be learned: its first group goes to training.
+                n * (share - filled[split][label] / total[label] + (split == "train" and not filled[split][label]))
+                for label, n in sorted(counts.items())
+            )
             for split, share in shares.items()
         }
         best = max(shares, key=lambda split: wanting[split])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from itertools import islice
+from typing import cast
 
-from sqlalchemy import insert, select
+from sqlalchemy import Table, insert, select
 from sqlalchemy.orm import Session
 
 from engines.data.collecting import Collection
@@ -17,6 +18,8 @@ from engines.store import Dataset, LabelClass, Sample, Workspace
 
 LONGEST_NAME = 160
 BATCH = 5000
+SAMPLES = insert(cast(Table, Sample.__table__))
+"""Past the object mapper, which takes half as long again for 100,000 rows."""
 
 
 def imported_before(session: Session, token: str) -> ImportReport | None:
@@ -98,9 +101,9 @@ def _write_samples(session: Session, collection: Collection, dataset_id: int, cl
             "split": row.split,
             "class_id": None if row.label is None else classes[row.label],
             "domain": row.domain,
-            "group": row.group,
+            "group_key": row.group,
         }
         for position, row in enumerate(collection.rows)
     )
     while batch := list(islice(values, BATCH)):
-        session.execute(insert(Sample), batch)
+        session.execute(SAMPLES, batch)

@@ -75,6 +75,15 @@ def test_splits_depend_on_content_alone_and_tear_no_group_apart(
     assert {split for _, _, split in found} <= set(SHARES)
 
 
+def test_every_class_can_be_trained_on() -> None:
+    # Class b lies in a single group together with much of class a, which alone would go to validation or testing.
+    labels = ["a"] * 70 + ["b"] * 3
+    keys = [f"group {n // 20}" for n in range(60)] + ["group x"] * 13
+    found = assign_splits(labels, keys)
+    assert found[-1] == "train"
+    assert {"train", "test"} <= set(found)
+
+
 @given(st.lists(st.integers(10, 60), min_size=1, max_size=5))
 def test_shares_of_single_images_are_exact(sizes: list[int]) -> None:
     labels = [f"class {c}" for c, size in enumerate(sizes) for _ in range(size)]
