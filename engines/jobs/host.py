@@ -30,10 +30,18 @@ from engines.jobs.dispatcher import Dispatcher
 from engines.jobs.presence import EngineFile, presence_age
 from engines.store import Workspace
 
-TURN = 0.15
-"""Seconds between two looks at the job table."""
+TURN, IDLE_TURN = 0.15, 0.4
+"""Seconds between two looks at the job table, while something is open and while nothing is."""
 IDLE_MINUTES = 15.0
 """The engine ends itself when nothing is open and nobody has looked for this long; `PROMPTLOUPE_IDLE_MINUTES`."""
+
+SETTINGS = {
+    # A worker that dies ends the attempt: the dispatcher, not dask, decides whether there is another.
+    "distributed.scheduler.allowed-failures": 0,
+    # Nobody looks at dask's own measurements, and they keep an idle machine awake.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+}
 
 logger = logging.getLogger("promptloupe.engine")
 
@@ -59,16 +67,16 @@ def serve(workspace: Workspace) -> None:
         signal.signal(name, lambda *_: stop.set())
     idle = float(os.environ.get("PROMPTLOUPE_IDLE_MINUTES", IDLE_MINUTES)) * 60
     grace = float(os.environ.get("PROMPTLOUPE_CANCEL_GRACE", 10))
-    # A worker that dies ends the attempt: the dispatcher, not dask, decides whether there is another.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), _cluster() as (client, security, lanes):
+    with dask.config.set(SETTINGS), _cluster() as (client, security, lanes):
         engine = EngineFile(workspace.path)
         engine.write(client.scheduler.address, security, lanes)
         logger.info("serving %s at %s", workspace.name, client.scheduler.address)
         try:
             dispatcher = Dispatcher(workspace, client, grace)
-            quiet_since = time.monotonic()
-            while not stop.wait(TURN):
-                if dispatcher.step() or presence_age(workspace.path) < idle:
+            quiet_since, busy = time.monotonic(), True
+            while not stop.wait(TURN if busy else IDLE_TURN):
+                busy = dispatcher.step()
+                if busy or presence_age(workspace.path) < idle:
                     quiet_since = time.monotonic()
                 elif time.monotonic() - quiet_since > idle:
                     logger.info("nothing to do for %g minutes: ending", idle / 60)
@@ -112,6 +120,7 @@ def _worker(security: Security, lane: str, env: dict[str, str], threads: int) ->
         **env,
     }
     options = {
+        "config": SETTINGS,
         "nthreads": 1,
         "resources": {lane: 1},
         "memory_limit": 0,
