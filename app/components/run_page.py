@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import gradio as gr
 
 from app.components import training as views
 from app.components.figures import (
@@ -15,12 +18,15 @@ from app.components.figures import (
     per_class_bars,
     reliability_diagram,
 )
-from app.components.gallery import pager
+from app.components.gallery import pager, picture_url
 from app.components.html import Html, esc, join, link, notice, tag, term
 from app.components.methods import method_title
+from app.components.plot import drawn
 from app.components.results import calibration_sentence, wilson
 from app.components.runs import answers_grid, facts, settings_table
 from app.components.words import counted
+from engines.data import load_image
+from engines.errors import PromptloupeError
 from engines.store import Run, Workspace
 from engines.store.browse import classes
 from engines.store.run_queries import Experiment, answers, curves, experiment, runs_by_id, training_jobs
@@ -161,3 +167,59 @@ def how_trained(result: Result) -> tuple[Figure | None, Figure | None, Html]:
     points = curves(result.workspace, [run.id for run in result.runs], views.METRICS)
     loss, accuracy = views.curves_of(result.runs, points)
     return loss, accuracy, settings_table(result.run)
+
+
+# --- as values of components ----------------------------------------------------
+
+
+def shown(result: Result | None) -> list[Any]:
+    """Values of the components of the result on show."""
+    if result is None:
+        return [gr.update(visible=False), *[gr.skip()] * 14]
+    if result.run is None:
+        nothing = [gr.update(visible=False)] * 2
+        return [
+            gr.update(visible=True),
+            headline(result),
+            "",
+            gr.update(interactive=False),
+            *nothing,
+            gr.update(visible=False),
+            *[gr.skip()] * 8,
+        ]
+    tested = bool(result.summary.get("images"))
+    loss, accuracy, settings = how_trained(result)
+    seeds = [(str(run.seed), run.seed) for run in result.runs]
+    return [
+        gr.update(visible=True),
+        headline(result),
+        drawn(views.comparison(result.runs)),
+        gr.update(interactive=True),
+        gr.update(choices=seeds, value=result.run.seed, visible=len(seeds) > 1),
+        gr.update(value=result.part, visible=result.both_parts),
+        gr.update(visible=True),
+        drawn(mistakes_figure(result)) if tested else "",
+        mistakes(result, None, 0) if tested else Html(""),
+        drawn(per_class(result)) if tested else "",
+        sureness(result) if tested else Html(""),
+        drawn(sureness_figure(result)) if tested else "",
+        drawn(loss),
+        drawn(accuracy),
+        settings,
+    ]
+
+
+def wrong(workspace: Workspace, key: str, seed: Any, part: str, cell: Any, first: int) -> Html:
+    """The images that were wrong, or of one cell, of the result called `key`."""
+    result = find_result(workspace, key, seed, part)
+    return mistakes(result, cell, first) if result and result.run else Html("")
+
+
+def picture(path: str) -> str:
+    """A small view of an image file as an address; empty where it cannot be read."""
+    try:
+        image = load_image(Path(path))
+    except PromptloupeError:
+        return ""
+    image.thumbnail((320, 320))
+    return picture_url(image)

@@ -3,298 +3,245 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.components import run_page as one
 from app.components import training as views
 from app.components.choices import DEFAULTS, choice_of
-from app.components.gallery import picture_url
-from app.components.html import Html, empty_state, link, page_title, tag
-from app.components.icons import BARS
+from app.components.html import Html, page_title, tag
 from app.components.live import live_html, pressed
-from app.components.methods import begin_reading, method_title
-from app.components.plot import drawn, plot, pressed_mark
-from app.components.run_page import NEVER, TRAINED, find_result
-from app.components.runs import COLUMNS, asked, bin_notice, filtered, runs_table, sorted_by
+from app.components.methods import begin_reading
+from app.components.plot import plot, pressed_mark
+from app.components.run_page import NEVER, TRAINED, Result, find_result, picture, shown, wrong
+from app.components.runs import COLUMNS, asked, bin_notice
+from app.components.runs_list import ANY, NEWEST, keys_of, listing, restore
 from app.context import AppContext, Page, tell_errors
 from engines import jobs
-from engines.data import load_image
-from engines.errors import ConfigError, PromptloupeError
-from engines.store import Workspace
-from engines.store.run_queries import experiments, move_to_bin, put_back, training_jobs
+from engines.errors import ConfigError
+from engines.store.run_queries import move_to_bin, runs_stamp, training_jobs
 
 PAGE = Page(route="runs", title="Runs", order=50)
-ANY = ""
+LEAD = "Every result of this workspace. Open one to see what it got wrong, and to try it on an image of your own."
 IMAGE_FILES = ["image", ".dcm", ".tif", ".tiff"]
 MOST_ASKED = 16
+"""Images that are looked at in one go."""
+ALL_MISTAKES: dict[str, Any] = {"cell": None, "first": 0}
+SHORT: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
+GO_TO_TRAIN = "() => setTimeout(() => { window.location.href = 'train'; }, 150)"
+DOWNLOAD = "() => setTimeout(() => document.querySelector('#run-file')?.click(), 300)"
+FORGET_ADDRESS = "() => window.promptloupe?.setQuery('open', '')"
 
 
 def build(context: AppContext) -> None:
-    begin_reading()
-    workspace = context.workspace
-    lead = "Every result of this workspace. Open one to see what it got wrong, and to try it on an image of your own."
-    gr.HTML(page_title("Runs", lead), apply_default_css=False)
-    opened = context.remembered("opened", "")
-    choice = context.remembered("choice", DEFAULTS)
-    sort, place = gr.State(["started", True]), gr.State({"cell": None, "first": 0})
-    told = live_html()
-    with gr.Row(visible=False) as filters:
-        words = gr.Textbox(label="Find", placeholder="Part of a name or setting", max_lines=1, elem_id="runs-find")
-        dataset = gr.Dropdown([("all", ANY)], value=ANY, label="Images", elem_id="runs-dataset")
-        method = gr.Dropdown([("all", ANY)], value=ANY, label="Method", elem_id="runs-method")
-        binned = gr.Checkbox(False, label="Show the bin", elem_id="runs-bin")
-    table = live_html(tag("p", "One moment …", class_="pl-quiet"), elem_id="runs-table")
-    with gr.Column(visible=False, elem_id="run") as detail:
-        head = gr.HTML(elem_id="run-head", apply_default_css=False)
-        bars = plot(elem_id="run-bars")
+    page = _RunsPage(context)
+    page.listen_to_list()
+    page.listen_to_result()
+
+
+class _RunsPage:
+    """The components of the page: the list, the result on show, and what listens to them."""
+
+    def __init__(self, context: AppContext) -> None:
+        begin_reading()
+        self.context, self.workspace = context, context.workspace
+        gr.HTML(page_title("Runs", LEAD), apply_default_css=False)
+        self.opened = context.remembered("opened", "")
+        self.choice = context.remembered("choice", DEFAULTS)
+        self.sort, self.place, self.seen = gr.State(NEWEST), gr.State(ALL_MISTAKES), gr.State(())
+        self.told = live_html()
+        self._list()
+        with gr.Column(visible=False, elem_id="run") as self.detail:
+            self._head()
+            with gr.Tabs(visible=False) as self.tabs:
+                self._tabs()
+        self.listed = [self.filters, self.table, self.dataset, self.method]
+        self.asking = [self.words, self.dataset, self.method, self.binned, self.sort]
+        self.shown = [self.detail, self.head, self.bars, self.export, self.seed, self.part, self.tabs, self.confusion]
+        self.shown += [
+            self.mistakes,
+            self.per_class,
+            self.sure,
+            self.sure_plot,
+            self.loss,
+            self.accuracy,
+            self.settings,
+        ]
+
+    def _list(self) -> None:
+        with gr.Row(visible=False) as self.filters:
+            self.words = gr.Textbox(
+                label="Find", placeholder="Part of a name or setting", max_lines=1, elem_id="runs-find"
+            )
+            self.dataset = gr.Dropdown([("all", ANY)], value=ANY, label="Images", elem_id="runs-dataset")
+            self.method = gr.Dropdown([("all", ANY)], value=ANY, label="Method", elem_id="runs-method")
+            self.binned = gr.Checkbox(False, label="Show the bin", elem_id="runs-bin")
+        self.table = live_html(tag("p", "One moment …", class_="pl-quiet"), elem_id="runs-table")
+
+    def _head(self) -> None:
+        self.head = gr.HTML(elem_id="run-head", apply_default_css=False)
+        self.bars = plot(elem_id="run-bars")
         with gr.Row(elem_id="run-actions"):
-            reuse = gr.Button("Use these settings again", size="sm", elem_id="run-reuse")
-            export = gr.Button("Save the learned prompt", size="sm", elem_id="run-export")
-            delete = gr.Button("Move to the bin", size="sm", variant="stop", elem_id="run-delete")
-            file = gr.DownloadButton("Download", visible="hidden", elem_id="run-file")
+            self.reuse = gr.Button("Use these settings again", size="sm", elem_id="run-reuse")
+            self.export = gr.Button("Save the learned prompt", size="sm", elem_id="run-export")
+            self.delete = gr.Button("Move to the bin", size="sm", variant="stop", elem_id="run-delete")
+            self.file = gr.DownloadButton("Download", visible="hidden", elem_id="run-file")
         with gr.Row():
-            seed = gr.Radio([], label="Seed on show", visible=False, elem_id="run-seed")
-            part = gr.Radio([TRAINED, NEVER], value=TRAINED, label="Classes on show", visible=False, elem_id="run-part")
-        with gr.Tabs(visible=False) as tabs:
-            with gr.Tab("What it confuses"):
-                gr.HTML(
-                    tag("p", "Each row is a true class, each column an answer. Press a cell to see its images."),
-                    apply_default_css=False,
-                )
-                confusion = plot(elem_id="run-confusion")
-                wrong = live_html(elem_id="run-mistakes")
-            with gr.Tab("Class by class"):
-                per_class = plot(elem_id="run-classes")
-            with gr.Tab("How sure it is"):
-                sure = gr.HTML(elem_id="run-sure", apply_default_css=False)
-                sure_plot = plot(elem_id="run-reliability")
-            with gr.Tab("Try your own image"):
-                upload = gr.File(
-                    label="Images that are not in the data set (PNG, JPEG, TIFF, DICOM …)",
-                    file_count="multiple",
-                    file_types=IMAGE_FILES,
-                    height=140,
-                    elem_id="run-upload",
-                )
-                answer = gr.HTML(elem_id="run-answer", apply_default_css=False)
-            with gr.Tab("How it was trained"):
-                with gr.Row():
-                    loss, accuracy = plot(elem_id="run-loss"), plot(elem_id="run-accuracy")
-                settings = gr.HTML(elem_id="run-settings", apply_default_css=False)
-    listing = [filters, table, dataset, method]
-    shown = [detail, head, bars, export, seed, part, tabs, confusion, wrong, per_class, sure, sure_plot]
-    shown += [loss, accuracy, settings]
-    asking = [words, dataset, method, binned, sort]
+            self.seed = gr.Radio([], label="Seed on show", visible=False, elem_id="run-seed")
+            self.part = gr.Radio(
+                [TRAINED, NEVER], value=TRAINED, label="Classes on show", visible=False, elem_id="run-part"
+            )
 
-    # --- the list ----------------------------------------------------------------
+    def _tabs(self) -> None:
+        with gr.Tab("What it confuses"):
+            hint = "Each row is a true class, each column an answer. Press a cell to see its images."
+            gr.HTML(tag("p", hint), apply_default_css=False)
+            self.confusion = plot(elem_id="run-confusion")
+            self.mistakes = live_html(elem_id="run-mistakes")
+        with gr.Tab("Class by class"):
+            self.per_class = plot(elem_id="run-classes")
+        with gr.Tab("How sure it is"):
+            self.sure = gr.HTML(elem_id="run-sure", apply_default_css=False)
+            self.sure_plot = plot(elem_id="run-reliability")
+        with gr.Tab("Try your own image"):
+            self.upload = gr.File(
+                label="Images that are not in the data set (PNG, JPEG, TIFF, DICOM …)",
+                file_count="multiple",
+                file_types=IMAGE_FILES,
+                height=140,
+                elem_id="run-upload",
+            )
+            self.answer = gr.HTML(elem_id="run-answer", apply_default_css=False)
+        with gr.Tab("How it was trained"):
+            with gr.Row():
+                self.loss, self.accuracy = plot(elem_id="run-loss"), plot(elem_id="run-accuracy")
+            self.settings = gr.HTML(elem_id="run-settings", apply_default_css=False)
 
-    def begin(key: Any, request: gr.Request) -> list[Any]:
-        asked_for = dict(request.query_params or {}).get("open", "") if request else ""
-        key = asked_for or (key if isinstance(key, str) else "")
-        result = find_result(workspace, key)
-        listed = _listing(workspace, key, "", ANY, ANY, False, ["started", True])
-        return [*listed, *_shown(result), key if result else "", {"cell": None, "first": 0}]
+    # --- the list ----------------------------------------------------------------------
 
-    def ask(key: str, *given: Any) -> list[Any]:
-        return _listing(workspace, key, *given)
+    def listen_to_list(self) -> None:
+        context, found = self.context, [*self.listed, *self.shown]
+        loaded = context.on_load(self.begin, self.opened, [*found, self.opened, self.place])
+        loaded.then(None, js=FORGET_ADDRESS)
+        for part in (self.words, self.dataset, self.method, self.binned):
+            context.listen(part.change, self.ask, [self.opened, *self.asking], self.listed)
+        acted = [*found, self.opened, self.sort, self.place]
+        context.listen(self.table.action, self.act, [self.opened, *self.asking], acted)
+        context.on_tick(self.keep_up, [self.seen, self.opened, *self.asking], [*found, self.seen])
+        context.listen(self.delete.click, self.remove, [self.opened, *self.asking], [*found, self.opened, self.told])
+        context.listen(self.told.action, self.undo, self.asking, [*found, self.opened, self.told])
 
-    def act(key: str, how: list[Any], find: str, images: str, by: str, bin_: bool, event: gr.EventData) -> list[Any]:
+    def begin(self, key: Any, request: gr.Request) -> list[Any]:
+        """The list, and the result that the address or the browser's memory names."""
+        named = dict(request.query_params or {}).get("open", "") if request else ""
+        key = named or (key if isinstance(key, str) else "")
+        result = find_result(self.workspace, key)
+        listed = listing(self.workspace, key, ["", ANY, ANY, False, NEWEST])
+        return [*listed, *shown(result), key if result else "", ALL_MISTAKES]
+
+    def ask(self, key: str, *given: Any) -> list[Any]:
+        return listing(self.workspace, key, given)
+
+    def act(
+        self, key: str, find: str, images: str, by: str, binned: bool, how: list[Any], event: gr.EventData
+    ) -> list[Any]:
+        """Sort the table, open a result, or put one back from the bin."""
         name, value = pressed(event)
         if name == "sort" and value in COLUMNS:
             how = [value, not how[1] if value == how[0] else value not in ("method", "images")]
         if name == "restore":
-            _restore(workspace, [value])
+            restore(self.workspace, [value])
         key = value if name == "open" else key
-        opening = _shown(find_result(workspace, key)) if name == "open" else [gr.skip()] * len(shown)
-        return [*_listing(workspace, key, find, images, by, bin_, how), *opening, key, how, {"cell": None, "first": 0}]
+        opening = shown(find_result(self.workspace, key)) if name == "open" else [gr.skip()] * len(self.shown)
+        listed = listing(self.workspace, key, [find, images, by, binned, how])
+        return [*listed, *opening, key, how, ALL_MISTAKES if name == "open" else gr.skip()]
 
-    context.on_load(begin, [opened], [*listing, *shown, opened, place]).then(
-        None, js="() => window.promptloupe?.setQuery('open', '')"
-    )
-    for part_asked in (words, dataset, method, binned):
-        context.listen(part_asked.change, ask, [opened, *asking], listing)
-    context.listen(
-        table.action,
-        act,
-        [opened, sort, words, dataset, method, binned],
-        [*listing, *shown, opened, sort, place],
-    )
+    def keep_up(self, known: Any, key: str, *given: Any) -> list[Any]:
+        """Show what has changed since: the list, and the result on show when another of its seeds is done."""
+        result = find_result(self.workspace, key)
+        now = (runs_stamp(self.workspace), key, [run.id for run in result.runs] if result else [])
+        if now == known:
+            return [gr.skip()] * (len(self.listed) + len(self.shown) + 1)
+        another = bool(known) and known[1] == key and now[2] != known[2]
+        detail = shown(result) if another else [gr.skip()] * len(self.shown)
+        return [*listing(self.workspace, key, given), *detail, now]
 
-    # --- the result on show ------------------------------------------------------
+    def remove(self, key: str, *given: Any) -> list[Any]:
+        """Move the result on show to the bin; what still runs of it is cancelled."""
+        result = find_result(self.workspace, key)
+        if result is None:
+            return [gr.skip()] * (len(self.listed) + len(self.shown) + 2)
+        for job in training_jobs(self.workspace, result.experiment.all_ids).values():
+            if not job.state.ended:
+                jobs.cancel(self.workspace, job.id)
+        move_to_bin(self.workspace, result.experiment.all_ids)
+        note = bin_notice([result.experiment.name], json.dumps([key]))
+        return [*listing(self.workspace, "", given), *shown(None), "", note]
 
-    def look(key: str, which: Any, classes: str) -> list[Any]:
-        return [*_shown(find_result(workspace, key, which, classes)), {"cell": None, "first": 0}]
+    def undo(self, find: str, images: str, by: str, binned: bool, how: list[Any], event: gr.EventData) -> list[Any]:
+        keys = restore(self.workspace, keys_of(pressed(event)[1]))
+        key = keys[0] if keys else ""
+        listed = listing(self.workspace, key, [find, images, by, binned, how])
+        return [*listed, *shown(find_result(self.workspace, key)), key, Html("")]
 
-    def cell(key: str, which: Any, classes: str, event: gr.EventData) -> tuple[Html, dict[str, Any]]:
+    # --- the result on show --------------------------------------------------------------
+
+    def listen_to_result(self) -> None:
+        context, chosen = self.context, [self.opened, self.seed, self.part]
+        for radio in (self.seed, self.part):
+            context.listen(radio.input, self.look, chosen, [*self.shown, self.place])
+        context.listen(self.confusion.press, self.cell, chosen, [self.mistakes, self.place])
+        context.listen(self.mistakes.action, self.turn, [*chosen, self.place], [self.mistakes, self.place])
+        asking = [self.opened, self.seed, self.upload]
+        self.upload.change(tell_errors(self.try_images), asking, self.answer, **SHORT)
+        context.listen(self.reuse.click, self.use_again, self.opened, self.choice).then(None, js=GO_TO_TRAIN)
+        saved = self.export.click(tell_errors(self.save), [self.opened, self.seed], self.file, **SHORT)
+        saved.success(None, js=DOWNLOAD)
+
+    def look(self, key: str, seed: Any, part: str) -> list[Any]:
+        return [*shown(find_result(self.workspace, key, seed, part)), ALL_MISTAKES]
+
+    def cell(self, key: str, seed: Any, part: str, event: gr.EventData) -> tuple[Html, dict[str, Any]]:
+        """The images of the cell that was pressed."""
         mark = pressed_mark(event)
-        chosen = mark[:2] if len(mark) >= 2 else None
-        return _wrong(workspace, key, which, classes, chosen, 0), {"cell": chosen, "first": 0}
+        cell = mark[:2] if len(mark) >= 2 else None
+        return wrong(self.workspace, key, seed, part, cell, 0), {"cell": cell, "first": 0}
 
-    def turn(key: str, which: Any, classes: str, now: dict[str, Any], event: gr.EventData) -> tuple[Html, Any]:
+    def turn(
+        self, key: str, seed: Any, part: str, now: dict[str, Any], event: gr.EventData
+    ) -> tuple[Html, dict[str, Any]]:
+        """Another page of images, or all mistakes again."""
         name, value = pressed(event)
-        chosen = None if name == "all" else now["cell"]
+        cell = None if name == "all" else now["cell"]
         first = int(value) if name == "page" and value.isdigit() else 0
-        return _wrong(workspace, key, which, classes, chosen, first), {"cell": chosen, "first": first}
+        return wrong(self.workspace, key, seed, part, cell, first), {"cell": cell, "first": first}
 
-    chosen_run = [opened, seed, part]
-    for radio in (seed, part):
-        context.listen(radio.input, look, chosen_run, [*shown, place])
-    context.listen(confusion.press, cell, chosen_run, [wrong, place])
-    context.listen(wrong.action, turn, [*chosen_run, place], [wrong, place])
-
-    # --- what can be done with it -----------------------------------------------------
-
-    def try_images(key: str, which: Any, files: Any) -> Html:
+    def try_images(self, key: str, seed: Any, files: Any) -> Html:
         if not files:
             return Html("")
-        result = find_result(workspace, key, which)
-        if result is None or result.run is None:
-            raise ConfigError("There is no result open.", "Open one in the table.")
+        run = self._done(key, seed).run
+        assert run is not None
         paths = [str(path) for path in files][:MOST_ASKED]
-        answers = context.call("predict", {"run_id": result.run.id, "images": paths})["answers"]
-        return asked([_picture(path) for path in paths], answers, result.run.method, views.trains(result.run))
+        answers = self.context.call("predict", {"run_id": run.id, "images": paths})["answers"]
+        return asked([picture(path) for path in paths], answers, run.method, views.trains(run))
 
-    def use_again(key: str) -> Any:
-        result = find_result(workspace, key)
+    def use_again(self, key: str) -> Any:
+        result = find_result(self.workspace, key)
         return choice_of(result.experiment) if result else gr.skip()
 
-    def save(key: str, which: Any) -> Any:
-        result = find_result(workspace, key, which)
+    def save(self, key: str, seed: Any) -> Any:
+        run = self._done(key, seed).run
+        assert run is not None
+        made = self.context.call("export-prompt", {"run_id": run.id})["path"]
+        return gr.update(value=str(self.workspace.resolve(made)))
+
+    def _done(self, key: str, seed: Any) -> Result:
+        """The result on show, whose `run` is there.
+
+        Raises:
+            ConfigError: there is none, or nothing was learned yet.
+        """
+        result = find_result(self.workspace, key, seed)
         if result is None or result.run is None:
-            raise ConfigError("There is no learned prompt to save yet.", "Wait until the training is done.")
-        made = context.call("export-prompt", {"run_id": result.run.id})["path"]
-        return gr.update(value=str(workspace.resolve(made)))
-
-    def remove(key: str, *given: Any) -> list[Any]:
-        result = find_result(workspace, key)
-        if result is None:
-            return [gr.skip()] * (len(listing) + len(shown) + 2)
-        for job in training_jobs(workspace, result.experiment.all_ids).values():
-            if not job.state.ended:
-                jobs.cancel(workspace, job.id)
-        move_to_bin(workspace, result.experiment.all_ids)
-        note = bin_notice([result.experiment.name], json.dumps([key]))
-        return [*_listing(workspace, "", *given), *_shown(None), "", note]
-
-    def undo(find: str, images: str, by: str, bin_: bool, how: list[Any], event: gr.EventData) -> list[Any]:
-        keys = _restore(workspace, _keys(pressed(event)[1]))
-        key = keys[0] if keys else ""
-        listed = _listing(workspace, key, find, images, by, bin_, how)
-        return [*listed, *_shown(find_result(workspace, key)), key, Html("")]
-
-    hidden: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
-    upload.change(tell_errors(try_images), [opened, seed, upload], answer, **hidden)
-    context.listen(reuse.click, use_again, opened, choice).then(
-        None, js="() => setTimeout(() => { window.location.href = 'train'; }, 150)"
-    )
-    export.click(tell_errors(save), [opened, seed], file, **hidden).success(
-        None, js="() => setTimeout(() => document.querySelector('#run-file')?.click(), 300)"
-    )
-    context.listen(delete.click, remove, [opened, *asking], [*listing, *shown, opened, told])
-    context.listen(told.action, undo, asking, [*listing, *shown, opened, told])
-
-
-# --- values of components ---------------------------------------------------------
-
-
-def _listing(
-    workspace: Workspace, opened: str, find: str, images: str, by: str, bin_: bool, how: list[Any]
-) -> list[Any]:
-    """Values of the filters' row, the table, and the two choosers."""
-    everything = experiments(workspace, deleted=bool(bin_))
-    datasets = list(dict.fromkeys(each.dataset for each in everything if each.dataset))
-    methods = list(dict.fromkeys(each.method for each in everything))
-    images = images if images in datasets else ANY
-    by = by if by in methods else ANY
-    found = sorted_by(filtered(everything, find or "", images, by), str(how[0]), bool(how[1]))
-    any_run = bool(everything) or bool(bin_) or bool(experiments(workspace, deleted=True, limit=1))
-    if not any_run:
-        shown = _nothing_yet()
-    elif not found:
-        shown = tag("p", "The bin is empty." if bin_ else "No result fits what you look for.", class_="pl-quiet")
-    else:
-        shown = runs_table(found, opened, str(how[0]), bool(how[1]), bool(bin_))
-    return [
-        gr.update(visible=any_run),
-        shown,
-        gr.update(choices=[("all", ANY), *((name, name) for name in datasets)], value=images),
-        gr.update(choices=[("all", ANY), *((method_title(name), name) for name in methods)], value=by),
-    ]
-
-
-def _nothing_yet() -> Html:
-    return empty_state(
-        BARS,
-        "Results will stand here. Train a first prompt: with the sample images it takes a minute.",
-        link("Train a prompt", "train", "pl-button primary"),
-    )
-
-
-def _shown(result: one.Result | None) -> list[Any]:
-    """Values of the components of the result on show."""
-    if result is None:
-        return [gr.update(visible=False), *[gr.skip()] * 14]
-    if result.run is None:
-        nothing = [gr.update(visible=False)] * 2
-        return [
-            gr.update(visible=True),
-            one.headline(result),
-            "",
-            gr.update(interactive=False),
-            *nothing,
-            gr.update(visible=False),
-            *[gr.skip()] * 8,
-        ]
-    tested = bool(result.summary.get("images"))
-    loss, accuracy, settings = one.how_trained(result)
-    seeds = [(str(run.seed), run.seed) for run in result.runs]
-    return [
-        gr.update(visible=True),
-        one.headline(result),
-        drawn(views.comparison(result.runs)),
-        gr.update(interactive=True),
-        gr.update(choices=seeds, value=result.run.seed, visible=len(seeds) > 1),
-        gr.update(value=result.part, visible=result.both_parts),
-        gr.update(visible=True),
-        drawn(one.mistakes_figure(result)) if tested else "",
-        one.mistakes(result, None, 0) if tested else Html(""),
-        drawn(one.per_class(result)) if tested else "",
-        one.sureness(result) if tested else Html(""),
-        drawn(one.sureness_figure(result)) if tested else "",
-        drawn(loss),
-        drawn(accuracy),
-        settings,
-    ]
-
-
-def _wrong(workspace: Workspace, key: str, seed: Any, part: str, cell: Any, first: int) -> Html:
-    result = find_result(workspace, key, seed, part)
-    return one.mistakes(result, cell, first) if result and result.run else Html("")
-
-
-def _picture(path: str) -> str:
-    try:
-        image = load_image(Path(path))
-    except PromptloupeError:
-        return ""
-    image.thumbnail((320, 320))
-    return picture_url(image)
-
-
-def _keys(text: str) -> list[str]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return []
-    return [key for key in found if isinstance(key, str)] if isinstance(found, list) else []
-
-
-def _restore(workspace: Workspace, keys: list[str]) -> list[str]:
-    """Put experiments back from the bin; returns those that were there."""
-    found = [each for each in experiments(workspace, deleted=True) if each.key in keys]
-    for each in found:
-        put_back(workspace, each.all_ids)
-    return [each.key for each in found]
+            raise ConfigError("There is no learned prompt here yet.", "Open a result that is done.")
+        return result

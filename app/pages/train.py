@@ -19,12 +19,14 @@ from app.components.choices import (
     request_of,
     settings_fields,
 )
+from app.components.following import act_on, follow, run_ids, still_there
 from app.components.forms import Field, build_form, collect, validated
-from app.components.html import Html, empty_state, join, link, notice, page_title, section, tag
+from app.components.html import Html, empty_state, link, notice, page_title, section, tag
 from app.components.icons import BARS
+from app.components.jobs import bar
 from app.components.live import live_html, pressed
 from app.components.methods import begin_reading, method_cards, methods
-from app.components.plot import drawn, plot
+from app.components.plot import plot
 from app.components.results import estimate_sentence
 from app.context import AppContext, Page, tell_errors
 from engines import jobs
@@ -32,9 +34,9 @@ from engines.errors import ConfigError, PromptloupeError
 from engines.jobs.kinds.train import submit_training
 from engines.prompts.catalog import MethodEntry
 from engines.runs.request import TrainRequest, has_labels
-from engines.store import Run, Workspace
+from engines.store import Workspace
 from engines.store.browse import dataset_summaries
-from engines.store.run_queries import curves, metrics_stamp, runs_by_id, training_jobs, unfinished_runs
+from engines.store.run_queries import runs_by_id, training_jobs
 
 PAGE = Page(route="train", title="Train", order=40)
 LEAD = "Teach the model your classes from a few labelled images, and see whether that beats a ready-made prompt."
@@ -140,28 +142,29 @@ class _TrainPage:
             shown_for = [self.method, self.shots, self.protocol, self.form]
             gr.render(shown_for, triggers=redraw, show_progress="hidden")(self.settings_form)
 
-        def follow(ids: Any, seen: str) -> list[Any]:
-            return _follow(workspace, _ids(ids), seen)
+        def look(ids: Any, seen: str) -> list[Any]:
+            return follow(workspace, run_ids(ids), seen)
 
         def act(ids: Any, event: gr.EventData) -> Html:
-            act_on(workspace, _ids(ids), *pressed(event))
-            return views.progress(runs_by_id(workspace, _ids(ids)), training_jobs(workspace, _ids(ids)))
+            act_on(workspace, run_ids(ids), *pressed(event))
+            return views.progress(runs_by_id(workspace, run_ids(ids)), training_jobs(workspace, run_ids(ids)))
 
-        context.on_tick(follow, [self.watched, self.stamp], self.following)
+        context.on_tick(look, [self.watched, self.stamp], self.following)
+        context.on_tick(self.await_images, self.dataset, [self.empty, self.chosen, self.dataset])
         context.listen(self.progress.action, act, self.watched, self.progress)
 
     # --- what was chosen ----------------------------------------------------------
 
     def restore(self, remembered: Any, ids: Any) -> list[Any]:
         """What was chosen last, and the training that runs or ran last."""
-        value, ids = checked(remembered), _still_there(self.workspace, ids)
-        sets = [d for d in dataset_summaries(self.workspace) if d.images]
-        known = [d.id for d in sets]
+        value, ids = checked(remembered), still_there(self.workspace, ids)
+        sets = _datasets(self.workspace)
+        known = list(sets.values())
         value["dataset_id"] = value["dataset_id"] if value["dataset_id"] in known else next(iter(known), None)
         return [
-            gr.update(value=_no_images(), visible=not sets),
+            gr.update(value=_no_images(self.workspace), visible=not sets),
             gr.update(visible=bool(sets)),
-            gr.update(choices=[(f"{d.name} ({d.images:,} images)", d.id) for d in sets], value=value["dataset_id"]),
+            gr.update(choices=list(sets.items()), value=value["dataset_id"]),
             gr.update(choices=backbone_choices(value["backbone"]), value=value["backbone"]),
             _cards(self.workspace, value["dataset_id"], value["method"], {}),
             value["shots"],
@@ -170,8 +173,18 @@ class _TrainPage:
             value["method"],
             {"values": value["settings"], "drawn": uuid4().hex},
             ids,
-            *_follow(self.workspace, ids, ""),
+            *follow(self.workspace, ids, ""),
         ]
+
+    def await_images(self, dataset_id: Any) -> list[Any]:
+        """Show the choices as soon as there are images, and until then how far those are that are on their way."""
+        if dataset_id is not None:
+            return [gr.skip()] * 3
+        sets = _datasets(self.workspace)
+        if not sets:
+            return [_no_images(self.workspace), gr.skip(), gr.skip()]
+        first = next(iter(sets.values()))
+        return [gr.update(visible=False), gr.update(visible=True), gr.update(choices=list(sets.items()), value=first)]
 
     def choose(self, dataset_id: Any, name: str, event: gr.EventData) -> tuple[Html, Any]:
         action, value = pressed(event)
@@ -205,7 +218,7 @@ class _TrainPage:
             request = form.request(given)
             started = [run.id for run in submit_training(self.workspace, request)]
             kept = dict(zip(DEFAULTS, [*given[:CHOICES], form.changed(given)], strict=True))
-            return [kept, started, *_follow(self.workspace, started, "")]
+            return [kept, started, *follow(self.workspace, started, "")]
 
         answered = [self.choice, self.watched, *self.following]
         self.start.click(tell_errors(begin), inputs, answered, validator=form.check, key="begin", **HIDDEN)
@@ -248,49 +261,6 @@ class _Form:
 # --- what the page reads and says ----------------------------------------------------
 
 
-def act_on(workspace: Workspace, ids: list[str], name: str, job_id: str) -> None:
-    """Cancel or try again, as a button of the progress block asked for; only jobs of the training on show."""
-    known = {job.id: job for job in training_jobs(workspace, ids).values()}
-    if name == "cancel-all":
-        for job in known.values():
-            if not job.state.ended:
-                jobs.cancel(workspace, job.id)
-    elif job_id in known and name == "cancel":
-        jobs.cancel(workspace, job_id)
-    elif job_id in known and name == "retry":
-        jobs.retry(workspace, job_id)
-
-
-def _follow(workspace: Workspace, ids: list[str], seen: str) -> list[Any]:
-    """Values of the components that follow a training; `seen` is the stamp of what they show already."""
-    runs = runs_by_id(workspace, ids)
-    known = training_jobs(workspace, ids) if runs else {}
-    done = bool(runs) and views.finished(runs)
-    states = "/".join(f"{run.id}:{run.state}:{known[run.id].state if run.id in known else ''}" for run in runs)
-    stamp = f"{states}|{metrics_stamp(workspace, ids) if runs else ''}|"
-    if stamp == seen:
-        return [gr.skip(), gr.skip() if done or not runs else views.progress(runs, known), *[gr.skip()] * 6]
-    loss, accuracy = views.curves_of(runs, curves(workspace, ids, views.METRICS)) if runs else (None, None)
-    return [
-        gr.update(visible=bool(runs)),
-        views.progress(runs, known),
-        gr.update(visible=loss is not None or accuracy is not None),
-        drawn(loss),
-        drawn(accuracy),
-        _outcome(runs) if done else Html(""),
-        drawn(views.comparison(runs)) if done else "",
-        stamp,
-    ]
-
-
-def _outcome(runs: Sequence[Run]) -> Html:
-    said = views.outcome(runs)
-    if not said:
-        return said
-    see = tag("p", link("See the result", f"runs?open={runs[0].experiment or runs[0].id}", "pl-button primary"))
-    return join([section("What came out"), said, see])
-
-
 def _estimate(context: AppContext, form: _Form, given: Sequence[Any]) -> Html:
     """What the training would cost, or why it cannot start."""
     if problems := form.problems(given):
@@ -320,7 +290,15 @@ def _quiet(words: str) -> Html:
     return tag("p", words, class_="pl-estimate")
 
 
-def _no_images() -> Html:
+def _datasets(workspace: Workspace) -> dict[str, int]:
+    """Ids of the data sets by their names with their sizes, newest first."""
+    return {f"{d.name} ({d.images:,} images)": d.id for d in dataset_summaries(workspace) if d.images}
+
+
+def _no_images(workspace: Workspace) -> Html:
+    coming = [job for job in jobs.active(workspace) if job.kind in ("import", "sample")]
+    if coming:
+        return empty_state(BARS, "The images are on their way. This page goes on when they are here.", bar(coming[0]))
     return empty_state(
         BARS,
         "Results will stand here. First load images: the sample set of blood cells is ready at once.",
@@ -338,13 +316,3 @@ def _cards(workspace: Workspace, dataset_id: Any, chosen: str, refused: Mapping[
             if entry.trains:
                 reasons.setdefault(entry.name, "Needs labelled images to learn from: these have no labels yet.")
     return method_cards(list(methods().values()), chosen, reasons)
-
-
-def _ids(value: Any) -> list[str]:
-    return [run_id for run_id in value if isinstance(run_id, str)][:100] if isinstance(value, list) else []
-
-
-def _still_there(workspace: Workspace, value: Any) -> list[str]:
-    """The runs that this browser watched; those at work where the others are gone or ended."""
-    runs, working = runs_by_id(workspace, _ids(value)), unfinished_runs(workspace)
-    return working if working and (not runs or views.finished(runs)) else [run.id for run in runs]

@@ -129,6 +129,15 @@ def unfinished_runs(workspace: Workspace) -> list[str]:
     return [row.id for row in rows if row.experiment == rows[0].experiment]
 
 
+def runs_stamp(workspace: Workspace) -> tuple[Any, ...]:
+    """Changes when a run is added, moves to another state, or goes to the bin or back."""
+    with workspace.session() as session:
+        states = session.execute(
+            select(Run.state, func.count(), func.count(Run.deleted_at)).group_by(Run.state).order_by(Run.state)
+        ).all()
+    return tuple(tuple(row) for row in states)
+
+
 def training_jobs(workspace: Workspace, run_ids: Sequence[str]) -> dict[str, Job]:
     """The newest training job of each run."""
     with workspace.session() as session:
