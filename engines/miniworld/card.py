@@ -42,10 +42,11 @@ images of any kind its answers are worthless. **Not for diagnosis**, nor for any
 ## Training
 
 {trained_on:,} renderings (seed {seed}) in {spent:.0f} minutes on {machine}, {rate:.0f} renderings per second over the
-whole run on a machine with other work (stopped and resumed: {resumed} times). Pictures are drawn on the fly by `engines/miniworld`, none is seen twice:
-blood smears ({blood:.0%}), textiles ({fabric:.0%}), scenes of coloured objects ({scenes:.0%}). The loss is CLIP's,
-except that equal captions share one text and are all positives; AdamW, step size {step_size:g}, weight decay
-{weight_decay:g}, batches of {batch}; {patch_dropout:.0%} of the patches left out at first, none at the end; bfloat16.
+whole run, on a machine with other work; resumed after a stop: {resumed}. Pictures are drawn on the fly by
+`engines/miniworld`, none is seen twice: blood smears ({blood:.0%}), textiles ({fabric:.0%}), scenes of coloured objects
+({scenes:.0%}). The loss is CLIP's, except that equal captions share one text and are all positives; AdamW, step size
+{step_size:g}, weight decay {weight_decay:g}, batches of {batch}; {patch_dropout:.0%} of the patches left out at first,
+none at the end; bfloat16.
 
 ```
 {command}
