@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ def train(
     """Train `method` in place and yield an `Epoch` after every pass.
 
     With `checkpoint`, the state is saved there after each pass; a later call with the same arguments goes on from it
-    and ends with the same values as an undisturbed training. `on_step(steps done, of)` is called after every step and
+    and ends with the same values as an undisturbed training. It yields the passes that are over once more, in case they
+    were not noted before the program was killed. `on_step(steps done, of)` is called after every step and
     may raise to stop.
     """
     if method.fitting == "none":
@@ -128,11 +129,13 @@ class _Training:
         self.parts = 1
         """In how many parts a batch is worked through; more than one after memory ran out."""
         self.note = ""
+        self.history: list[Epoch] = []
 
     def run(self) -> Iterator[Epoch]:
-        first = self._resume()
+        self._resume()
+        yield from self.history
         self.method.train()
-        for epoch in range(first, self.config.epochs):
+        for epoch in range(len(self.history), self.config.epochs):
             yield self._epoch(epoch)
         self.method.eval()
         self.method.finish(self.examples)
@@ -155,7 +158,8 @@ class _Training:
             self.on_step(epoch * self.steps + step + 1, self.config.epochs * self.steps)
         self.method.end_epoch(epoch, self.config.epochs)
         result = self._result(epoch, float(total) / self.steps, rate)
-        self._save(epoch + 1)
+        self.history.append(result)
+        self._save()
         return result
 
     def _set_rate(self, epoch: float) -> float:
@@ -214,14 +218,17 @@ class _Training:
     # --- checkpoints ----------------------------------------------------------
 
     def _signature(self) -> str:
-        return f"{self.method.info.name} {self.config.model_dump_json()} {self.seed} {len(self.examples.labels)}"
+        """What a checkpoint belongs to; another training does not go on from it."""
+        labels = zlib.crc32(self.examples.labels.cpu().numpy().tobytes())
+        settings = f"{self.method.config.model_dump_json()} {self.config.model_dump_json()}"
+        return f"{self.method.info.name} {settings} {self.seed} {labels}"
 
-    def _save(self, epochs_done: int) -> None:
+    def _save(self) -> None:
         if self.checkpoint is None:
             return
         state = {
             "signature": self._signature(),
-            "epochs_done": epochs_done,
+            "history": [asdict(epoch) for epoch in self.history],
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -232,18 +239,18 @@ class _Training:
             os.fsync(file.fileno())
         partial.replace(self.checkpoint)  # a cut write leaves the older checkpoint whole
 
-    def _resume(self) -> int:
+    def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.is_file():
-            return 0
+            return
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception:  # a damaged checkpoint costs time, never the run
-            return 0
+            return
         if state.get("signature") != self._signature():
-            return 0
+            return
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        return int(state["epochs_done"])
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
 
 
 def _out_of_memory(error: BaseException) -> bool:

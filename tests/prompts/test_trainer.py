@@ -64,8 +64,10 @@ def test_resume_is_exact(tiny: Backbone, examples: Examples, tmp_path: Path, sto
         list(train(fresh(tiny), examples, QUICK, 1, tmp_path / "c.pt", stop))
     resumed = fresh(tiny)
     torch.manual_seed(99)  # whatever happened in between
-    epochs = list(train(resumed, examples, QUICK, 1, tmp_path / "c.pt"))
-    assert epochs[0].number == (stop_after - 1) // 2 + 1  # 40 images in batches of 16 are 2 steps a pass
+    steps: list[int] = []
+    epochs = list(train(resumed, examples, QUICK, 1, tmp_path / "c.pt", lambda done, total: steps.append(done)))
+    assert [epoch.number for epoch in epochs] == list(range(1, 7))
+    assert steps[0] == (stop_after - 1) // 2 * 2 + 1  # 40 images in batches of 16 are 2 steps a pass
     assert equal(state(resumed), state(undisturbed))
 
 
