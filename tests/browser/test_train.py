@@ -1,0 +1,122 @@
+"""The main job, as a newcomer does it: sample images, a first training, its result."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from engines.store import Sample, Workspace
+from tests.browser.conftest import Workbench
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+LONG = 240_000
+"""Milliseconds for what computes: drawing the sample images, starting the worker, training."""
+
+
+@pytest.fixture(scope="module")
+def fresh(start_workbench: Callable[[Workspace], Workbench], tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A workbench that was never used: it draws the sample images by itself."""
+    return start_workbench(Workspace.open(tmp_path_factory.mktemp("newcomer") / "clinic"))
+
+
+def settled(page: Page) -> None:
+    """Wait until the page has worked out what the training would cost: nothing is on its way any more."""
+    expect(page.locator("#train-choices .pl-estimate")).to_contain_text("About", timeout=LONG)
+    page.wait_for_load_state("networkidle")
+
+
+def test_a_newcomer_trains_a_prompt_and_sees_where_it_fails(
+    fresh: Workbench, page: Page, problems: list[str], tmp_path: Path
+) -> None:
+    page.goto(fresh.url)
+    expect(page.get_by_role("heading", name="Start", exact=True)).to_be_visible()
+    page.locator("#pl-nav").get_by_role("link", name="Train").click()
+    start = page.get_by_role("button", name="Start training")
+    expect(start).to_be_visible(timeout=LONG)  # as soon as the sample images are there
+    expect(page.locator("#train-dataset input")).to_have_value(re.compile("Blood smear"))
+    expect(page.get_by_role("radio", name="CoOp")).to_be_checked()
+
+    page.locator("#train-shots").get_by_text("1", exact=True).click()
+    page.locator("#train-seeds").get_by_text("once").click()
+    page.get_by_role("button", name="Model and settings").click()
+    epochs = page.locator("#setting-epochs input")
+    expect(epochs).to_have_value("50")  # the paper's number for one labelled image
+    epochs.fill("20000")
+    start.click()
+    expect(page.locator("#setting-epochs")).to_contain_text("20,000 does not work here")
+    settled_after_refusal = [p for p in problems if "422" not in p]
+    assert settled_after_refusal == []
+    problems.clear()  # the refusal itself is what was asked for
+
+    epochs.fill("4")
+    epochs.blur()
+    settled(page)
+    start.click()
+    expect(page.locator("#train-progress .pl-job")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    page.reload()
+    expect(page.locator("#train-progress .pl-job")).to_contain_text("CoOp on Blood smear")
+    expect(page.locator("#train-outcome .pl-sentence")).to_contain_text("the ready-made prompt", timeout=LONG)
+    expect(page.locator("#train-loss .main-svg").first).to_be_visible()
+    settled(page)
+
+    page.get_by_role("link", name="See the result").click()
+    expect(page.locator("#run-head .pl-sentence")).to_contain_text("CoOp got")
+    expect(page.locator("#runs-table tbody tr")).to_have_count(1)
+    see_the_mistakes(page)
+    try_an_image(page, fresh.workspace, tmp_path)
+    keep_the_result(page)
+
+
+def see_the_mistakes(page: Page) -> None:
+    expect(page.locator("#run-confusion .heatmaplayer")).to_be_visible()
+    expect(page.locator("#run-mistakes h3")).to_contain_text("it got wrong")
+    picture = page.locator("#run-mistakes img").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    place = page.locator("#run-confusion .nsewdrag").bounding_box()
+    assert place is not None
+    cell = place["width"] / 14, place["height"] / 14
+    page.mouse.click(place["x"] + cell[0] / 2, place["y"] + cell[1] / 2)  # neutrophils that were taken for such
+    expect(page.locator("#run-mistakes h3")).to_contain_text(re.compile("answered rightly|no such images"))
+    page.get_by_role("button", name="Show all mistakes").click()
+    expect(page.locator("#run-mistakes h3")).to_contain_text("it got wrong")
+    page.get_by_role("tab", name="Class by class").click()
+    expect(page.locator("#run-classes .barlayer")).to_be_visible()
+    page.get_by_role("tab", name="How sure it is").click()
+    expect(page.locator("#run-sure")).to_contain_text("calibration error")
+
+
+def try_an_image(page: Page, workspace: Workspace, folder: Path) -> None:
+    with workspace.session() as session:
+        source = workspace.resolve(session.query(Sample).filter_by(split="test").first().file)
+    image = folder / "my own.png"
+    image.write_bytes(source.read_bytes())
+    broken = folder / "broken.png"
+    broken.write_bytes(b"this is no image")
+    page.get_by_role("tab", name="Try your own image").click()
+    page.locator("#run-upload input[type=file]").set_input_files([str(image), str(broken)])
+    answer = page.locator("#run-answer")
+    expect(answer.locator(".pl-share")).to_have_count(6, timeout=LONG)
+    expect(answer).to_contain_text("Ready-made prompt")
+    expect(answer.locator(".pl-problem")).to_be_visible()
+
+
+def keep_the_result(page: Page) -> None:
+    with page.expect_download(timeout=LONG) as saved:
+        page.get_by_role("button", name="Save the learned prompt").click()
+    assert saved.value.suggested_filename.endswith(".zip")
+    page.get_by_role("button", name="Move to the bin").click()
+    expect(page.locator("#run")).to_be_hidden()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#run-head .pl-sentence")).to_contain_text("CoOp got")
+    page.wait_for_load_state("networkidle")
+    page.get_by_role("button", name="Use these settings again").click()
+    page.wait_for_url(re.compile("/train"))
+    page.get_by_role("button", name="Model and settings").click()
+    expect(page.locator("#setting-epochs input")).to_have_value("4")
+    settled(page)
