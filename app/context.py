@@ -67,8 +67,15 @@ class AppContext:
         )
 
     def listen(self, event: Callable[..., Any], fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
-        """Answer an event such as `button.click` with `fn`, outside the queue: queue a job for what takes long."""
-        return event(tell_errors(fn), inputs, outputs, queue=False, show_progress="hidden", api_visibility="private")
+        """Answer an event such as `button.click` with `fn`; queue a job for what takes long.
+
+        Listeners never wait for each other. They go through Gradio's queue all the same: only there do errors reach
+        the page as messages, and only there does a changed `gr.State` fire its `change`. (A handler of `on_tick`
+        gives a `gr.State` a new value without that.)
+        """
+        return event(
+            tell_errors(fn), inputs, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        )
 
     def remembered(self, key: str, default: Any = None) -> gr.BrowserState:
         """A value that this browser keeps over reloads, pages and restarts: an id or a choice, never data.

@@ -110,8 +110,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def wake_engine(workspace: Workspace) -> None:
-    """Start the background workers, and on a new workspace the drawing of the sample data. Does not wait."""
+def wake_engine(workspace: Workspace) -> threading.Thread:
+    """Start the background workers, and on a new workspace the drawing of the sample data. Does not wait for them."""
     from engines import jobs
     from engines.store.browse import glance
 
@@ -124,7 +124,9 @@ def wake_engine(workspace: Workspace) -> None:
         except PromptloupeError as error:
             print(f"The background worker did not start. {error}", file=sys.stderr, flush=True)
 
-    threading.Thread(target=begin, name="wake-engine", daemon=True).start()
+    waking = threading.Thread(target=begin, name="wake-engine", daemon=True)
+    waking.start()
+    return waking
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

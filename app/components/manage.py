@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -35,16 +35,28 @@ class Manage:
     exported: gr.State
     removed: gr.State
 
-    def follow(self, context: AppContext, started: gr.State, place: gr.HTML) -> None:
-        """Show in `place` how the page's jobs are doing, and what they brought when they are done."""
-        followed = context.remembered("data-jobs", [])
-        outputs = [place, followed, self.dataset, self.changed]
+    def follow(
+        self,
+        context: AppContext,
+        started: gr.State,
+        place: gr.HTML,
+        page: Sequence[Any],
+        show: Callable[[Any], list[Any]],
+    ) -> None:
+        """Show in `place` how the page's jobs are doing, and what they brought when they are done.
 
-        def look(known: Any, removed: Any, dataset: Any, changed: int) -> Sequence[Any]:
+        Args:
+            started: id of the import that was started last.
+            page: the components that `show` fills for the id of a data set that has arrived.
+        """
+        followed = context.remembered("data-jobs", [])
+        unchanged = [gr.skip()] * len(page)
+
+        def look(known: Any, removed: Any) -> Sequence[Any]:
             active = [job.id for job in jobs.active(context.workspace) if job.kind in KINDS]
             ids = _ids(known)
             if not active and not ids and not removed:
-                return "", gr.skip(), gr.skip(), gr.skip()
+                return gr.HTML("", visible=False), gr.skip(), *unchanged
             ids = list(dict.fromkeys([*ids, *active]))[-MOST_FOLLOWED:]
             found = get_jobs(context.workspace, ids)
             arrived = [
@@ -52,9 +64,12 @@ class Manage:
             ]
             shown = join([_undo(context.workspace, removed), *(_said(context.workspace, job) for job in found)])
             still = [{"id": job.id, "open": not job.state.ended} for job in found]
-            if arrived:
-                return shown, still, arrived[-1].result.get("dataset_id", dataset), changed + 1
-            return shown, still, gr.skip(), gr.skip()
+            remembered = gr.skip() if still == known else still
+            return (
+                gr.HTML(shown, visible=True),
+                remembered,
+                *(show(arrived[-1].result.get("dataset_id")) if arrived else unchanged),
+            )
 
         def note(job: str, known: Any) -> list[Any]:
             return [*(known if isinstance(known, list) else []), {"id": str(job), "open": True}] if job else gr.skip()
@@ -76,9 +91,8 @@ class Manage:
 
         for source in (started, self.exported):
             context.listen(source.change, note, [source, followed], followed)
-        inputs = [followed, self.removed, self.dataset, self.changed]
-        context.on_load(look, inputs, outputs)
-        context.on_tick(look, inputs, outputs)
+        context.on_load(look, [followed, self.removed], [place, followed, *page])
+        context.on_tick(look, [followed, self.removed], [place, followed, *page])
         context.listen(
             place.action,
             act,

@@ -69,7 +69,7 @@ class DataPage:
         self.view = context.remembered("data-view", {})
         self.changed = gr.State(0)
         gr.HTML(page_title("Data", LEAD), apply_default_css=False)
-        self.following = live_html(elem_id="data-following")
+        self.following = live_html(elem_id="data-following", visible=False)
         self.imports = gr.Accordion("Add a data set", open=False, elem_id="data-add")
         with self.imports:
             form = build_imports(context)
@@ -140,7 +140,7 @@ class DataPage:
         context.listen(
             self.save.click, self.write_description, [self.dataset, self.described, self.sentences], self.saved
         )
-        self.manage.follow(context, started, self.following)
+        self.manage.follow(context, started, self.following, everything, lambda arrived: self.refresh(arrived, {}))
 
     def open(self, dataset: Any, view: Any, request: gr.Request) -> list[Any]:
         asked = dict(request.query_params).get("data")

@@ -2,18 +2,20 @@
 (() => {
   'use strict';
   const STORED = 'promptloupe-theme';
-  const address = new URL(window.location.href);
-  const chosen = localStorage.getItem(STORED);
-  // Gradio reads the theme from the address when it starts.
-  if (chosen && !address.searchParams.has('__theme')) {
-    address.searchParams.set('__theme', chosen);
-    history.replaceState(null, '', address);
-  }
 
   function setTheme(name) {
     localStorage.setItem(STORED, name);
     document.body.classList.toggle('dark', name === 'dark');
     setQuery('__theme', name);
+  }
+
+  // Gradio reads the theme from the address when it starts, which is before this runs: links to pages carry it.
+  function carryTheme(link) {
+    const chosen = localStorage.getItem(STORED);
+    const url = new URL(link.href, document.baseURI);
+    if (!chosen || url.origin !== window.location.origin || url.pathname.includes('/gradio_api/')) return;
+    url.searchParams.set('__theme', chosen);
+    link.href = url;
   }
 
   function setQuery(name, value) {
@@ -55,6 +57,7 @@
     const toggle = at('[data-drawer]');
     if (toggle) drawer(toggle.dataset.drawer === 'toggle' ? undefined : false);
     else if (!at('#pl-drawer')) drawer(false);
+    if (at('a[href]')) carryTheme(at('a[href]'));
     if (at('[data-theme]')) setTheme(document.body.classList.contains('dark') ? 'light' : 'dark');
     if (at('[data-keys]')) keySheet();
     const tour = at('[data-tour]');
@@ -89,6 +92,10 @@
     }
     event.preventDefault();
   });
+
+  const address = new URL(window.location.href).searchParams.get('__theme');
+  const theme = address || localStorage.getItem(STORED);
+  if (theme) setTheme(theme === 'dark' ? 'dark' : 'light');
 
   window.promptloupe = {setQuery};
 })();
