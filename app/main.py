@@ -111,18 +111,14 @@ def is_loopback(host: str) -> bool:
 
 
 def wake_engine(workspace: Workspace) -> threading.Thread:
-    """Start the background workers, and on a new workspace the drawing of the sample data. Does not wait for them."""
-    from engines import jobs
-    from engines.store.browse import glance
+    """Start the background workers, and on a new workspace what a first start shows. Does not wait for them."""
+    from app import first_start
 
     def begin() -> None:
         try:
-            if glance(workspace).untouched:
-                jobs.submit(workspace, "sample", {"sample": "blood-smear"})
-            else:
-                jobs.ensure_engine(workspace)
+            first_start.prepare(workspace)
         except PromptloupeError as error:
-            print(f"The background worker did not start. {error}", file=sys.stderr, flush=True)
+            print(f"Work in the background could not be started. {error}", file=sys.stderr, flush=True)
 
     waking = threading.Thread(target=begin, name="wake-engine", daemon=True)
     waking.start()

@@ -14,7 +14,7 @@ import app.main
 from app.main import is_loopback, main, prepare_environment, wake_engine
 from engines import jobs
 from engines.errors import JobError
-from engines.store import Job, Workspace
+from engines.store import Workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,20 +48,6 @@ def test_the_environment_keeps_gradio_on_this_machine(tmp_path: Path, monkeypatc
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert Path(os.environ["GRADIO_TEMP_DIR"]).is_relative_to(tmp_path)
-
-
-def test_a_new_workspace_draws_the_sample_data_and_an_old_one_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(jobs, "submit", lambda workspace, kind, payload: asked.append(f"{kind} {payload['sample']}"))
-    monkeypatch.setattr(jobs, "ensure_engine", lambda workspace: asked.append("engine"))
-    workspace = Workspace.open(tmp_path / "ws")
-    wake_engine(workspace).join()
-    with workspace.session() as session:
-        session.add(Job(kind="sample"))
-    wake_engine(workspace).join()
-    assert asked == ["sample blood-smear", "engine"]
 
 
 def test_an_engine_that_does_not_start_is_told(

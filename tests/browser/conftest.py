@@ -63,15 +63,15 @@ def write_images(folder: Path, classes: dict[str, int], size: int = 32) -> Path:
 
 
 @pytest.fixture(scope="session")
-def start_workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Workspace], Workbench]]:
-    """Start a workbench on a workspace; everything it started is ended with the tests."""
+def start_workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Workbench]]:
+    """Start a workbench on a workspace, with further environment variables; it is ended with the tests."""
     started: list[tuple[subprocess.Popen[str], Workspace]] = []
 
-    def start(workspace: Workspace) -> Workbench:
+    def start(workspace: Workspace, **variables: str) -> Workbench:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        environment = os.environ | {registry.PLUGINS: "tests.browser.slow_kinds", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {registry.PLUGINS: "tests.browser.slow_kinds", "PYTHONPATH": str(ROOT)} | variables
         command = [sys.executable, "-m", "app.main", "--port", str(port), "--workspace", str(workspace.path)]
         log = (tmp_path_factory.mktemp("workbench") / "log").open("w+")
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, text=True)
@@ -99,7 +99,7 @@ def _listens(port: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def workbench(start_workbench: Callable[[Workspace], Workbench], tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+def workbench(start_workbench: Callable[..., Workbench], tmp_path_factory: pytest.TempPathFactory) -> Workbench:
     """A workbench whose workspace holds one data set: 130 images of three classes, one of them badly named."""
     folder = tmp_path_factory.mktemp("source")
     workspace = Workspace.open(folder / "clinic")

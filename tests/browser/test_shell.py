@@ -41,6 +41,7 @@ def test_no_page_is_wider_than_the_window(page: Page, workbench: Workbench, widt
 def test_dark_is_chosen_once_and_kept_on_every_page(page: Page, workbench: Workbench) -> None:
     background = "getComputedStyle(document.querySelector('#pl-top')).backgroundColor"
     page.goto(workbench.url)
+    expect(page.locator("#pl-top")).to_be_visible()
     expect(page.locator("body")).not_to_have_class(re.compile("dark"))
     light = page.evaluate(background)
     page.get_by_role("button", name="Light or dark").click()
@@ -49,6 +50,7 @@ def test_dark_is_chosen_once_and_kept_on_every_page(page: Page, workbench: Workb
     assert dark != light
     page.goto(workbench.url + "jobs")
     expect(page.locator("body")).to_have_class(re.compile("dark"))
+    expect(page.locator("#pl-top")).to_be_visible()
     assert page.evaluate(background) == dark
 
 
