@@ -192,6 +192,8 @@ class _RunsPage:
             context.listen(radio.input, self.look, chosen, [*self.shown, self.place])
         context.listen(self.confusion.press, self.cell, chosen, [self.mistakes, self.place])
         context.listen(self.mistakes.action, self.turn, [*chosen, self.place], [self.mistakes, self.place])
+        for another in (self.opened.change, self.seed.input):
+            context.listen(another, lambda: (None, Html("")), outputs=[self.upload, self.answer])
         asking = [self.opened, self.seed, self.upload]
         self.upload.change(tell_errors(self.try_images), asking, self.answer, **SHORT)
         context.listen(self.reuse.click, self.use_again, self.opened, self.choice).then(None, js=GO_TO_TRAIN)

@@ -10,11 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engines.data.sampling import effective_labels
 from engines.errors import ConfigError, DataError
 from engines.prompts.catalog import MethodEntry, method_entry
 from engines.prompts.settings import Protocol, TrainingConfig, parse
-from engines.store import Dataset, Run, Sample, Workspace
+from engines.store import Annotation, Dataset, Run, Sample, Verdict, Workspace
 
 
 class TrainRequest(BaseModel):
@@ -105,11 +104,19 @@ def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, ent
 
 
 def has_labels(session: Session, dataset_id: int) -> bool:
-    """Whether a data set has labelled images to learn from: it came with labels, or readers gave them."""
-    given = select(Sample.id).where(
+    """Whether a data set has labelled images to learn from: it came with labels, or readers gave some.
+
+    Quick for any number of images; that readers took all their labels back shows when the training begins.
+    """
+    came = select(Sample.id).where(
         Sample.dataset_id == dataset_id, Sample.split == "train", Sample.class_id.is_not(None)
     )
-    return session.scalar(given.limit(1)) is not None or bool(effective_labels(session, dataset_id))
+    given = (
+        select(Annotation.id)
+        .join(Sample, Sample.id == Annotation.sample_id)
+        .where(Sample.dataset_id == dataset_id, Annotation.verdict == Verdict.LABEL, Annotation.class_id.is_not(None))
+    )
+    return any(session.scalar(query.limit(1)) is not None for query in (came, given))
 
 
 def _defaults(entry: MethodEntry) -> dict[str, Any]:
