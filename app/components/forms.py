@@ -15,6 +15,8 @@ import gradio as gr
 
 VISIBLE = 5
 """Fields shown at once; the others wait under “More settings”."""
+WRONG = "pl-wrong"
+"""Class of a field whose value does not fit."""
 LONGEST_SLIDER = 64
 """Whole numbers from a range no longer than this become a slider."""
 
@@ -152,10 +154,25 @@ def collect(fields: Sequence[Field], values: Sequence[Any]) -> tuple[dict[str, A
     return chosen, problems
 
 
-def validated(fields: Sequence[Field], values: Sequence[Any]) -> list[dict[str, Any]]:
-    """One `gr.validate` a field, for the `validator` of a listener."""
-    wrong = {problem.field.name: problem.message for problem in collect(fields, values)[1]}
-    return [gr.validate(field.name not in wrong, wrong.get(field.name, "")) for field in fields]
+def told_on_field(part: gr.components.Component, field: Field) -> None:
+    """Say on the field itself, as soon as its value changes, what is wrong with it; and nothing once it is right."""
+
+    def look(value: Any) -> dict[str, Any]:
+        said = field_info(field, value)
+        return gr.update(info=said, elem_classes=[] if said == field.info else [WRONG])
+
+    part.change(
+        look, part, part, queue=False, show_progress="hidden", api_visibility="private", key=f"look-{field.name}"
+    )
+
+
+def field_info(field: Field, value: Any) -> str:
+    """What stands below the title of a field: what it does, after what is wrong with `value`."""
+    try:
+        clean(field, value)
+    except ValueError as error:
+        return f"{error} {field.info}".strip()
+    return field.info
 
 
 def clean(field: Field, value: Any) -> Any:

@@ -20,7 +20,7 @@ from app.components.choices import (
     settings_fields,
 )
 from app.components.following import act_on, follow, run_ids, still_there
-from app.components.forms import Field, build_form, collect, validated
+from app.components.forms import Field, build_form, collect, told_on_field
 from app.components.html import Html, empty_state, link, notice, page_title, section, tag
 from app.components.icons import BARS
 from app.components.jobs import bar
@@ -221,7 +221,9 @@ class _TrainPage:
             return [kept, started, *follow(self.workspace, started, "")]
 
         answered = [self.choice, self.watched, *self.following]
-        self.start.click(tell_errors(begin), inputs, answered, validator=form.check, key="begin", **HIDDEN)
+        self.start.click(tell_errors(begin), inputs, answered, key="begin", **HIDDEN)
+        for field, part in built:
+            told_on_field(part, field)
         changes: list[Callable[..., Any]] = [part.change for part in (self.dataset, self.backbone, self.seeds, *values)]
         gr.on(
             [self.context.blocks.load, *changes],
@@ -248,14 +250,11 @@ class _Form:
 
     def request(self, given: Sequence[Any]) -> TrainRequest:
         """Raises ConfigError where something does not fit."""
+        if given[0] is None:
+            raise ConfigError("There are no images to learn from.", "Choose some at the top of the page.")
         if problems := self.problems(given):
             raise ConfigError("A setting does not fit.", " ".join(problems))
         return request_of(self.entry, given[:CHOICES], self.changed(given))
-
-    def check(self, *given: Any) -> list[dict[str, Any]]:
-        """One `gr.validate` for each value."""
-        images = gr.validate(given[0] is not None, "Choose the images to learn from.")
-        return [images, *[gr.validate(True, "")] * (CHOICES - 1), *validated(self.fields, given[CHOICES:])]
 
 
 # --- what the page reads and says ----------------------------------------------------

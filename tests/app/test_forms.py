@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic import Field as Setting
 
-from app.components.forms import build_form, collect, component, form_fields, split_fields, validated
+from app.components.forms import build_form, collect, component, field_info, form_fields, split_fields
 from engines.prompts.settings import TrainingConfig
 
 
@@ -103,10 +103,10 @@ def test_a_wrong_value_is_told_in_words(name: str, value: Any, message: str) -> 
     assert check(name, value) == ({}, [message])
 
 
-def test_the_message_stands_on_the_field_that_is_wrong() -> None:
-    marks = validated([FIELDS["words"], FIELDS["steps"]], [16, -1])
-    assert [mark["is_valid"] for mark in marks] == [True, False]
-    assert "from 1 to 10,000" in marks[1]["message"]
+def test_the_message_stands_on_the_field_and_goes_when_the_value_is_right() -> None:
+    wrong = field_info(FIELDS["words"], -1)
+    assert wrong == "-1 does not work here: give a whole number from 1 to 64. How many."
+    assert field_info(FIELDS["words"], 8) == "How many."
 
 
 def test_references_to_definitions_are_followed() -> None:
