@@ -129,7 +129,7 @@ def drawer(active: Sequence[Job], ended: Sequence[Job]) -> Html:
             *running,
             tag("h3", "Ended last") if ended else "",
             *(progress(job, controls=job.state is JobState.FAILED) for job in ended),
-            tag("p", tag("a", "All jobs", href="jobs")),
+            tag("p", tag("a", "All jobs", href="jobs"), class_="pl-all"),
         ]
     )
 

@@ -72,11 +72,11 @@ class Manage:
             )
 
         def note(job: str, known: Any) -> list[Any]:
-            return [*(known if isinstance(known, list) else []), {"id": str(job), "open": True}] if job else gr.skip()
+            return [*_entries(known), {"id": str(job), "open": True}] if job else gr.skip()
 
         def act(event: gr.EventData, known: Any, removed: Any, changed: int) -> Sequence[Any]:
             name, value = pressed(event)
-            left = [each for each in (known if isinstance(known, list) else []) if each.get("id") != value]
+            left = [each for each in _entries(known) if each["id"] != value]
             if name == "undo":
                 restored = restore_dataset(context.workspace, int(removed))
                 return left, None, restored.id, changed + 1
@@ -143,15 +143,19 @@ def _existing(workspace: Workspace, chosen: Any) -> int:
     return int(chosen)
 
 
-def _ids(known: Any) -> list[str]:
+def _entries(known: Any) -> list[dict[str, Any]]:
+    """The jobs that the browser remembers, without what is not one."""
     entries = known if isinstance(known, list) else []
-    return [str(each["id"]) for each in entries if isinstance(each, dict) and "id" in each]
+    return [each for each in entries if isinstance(each, dict) and isinstance(each.get("id"), str)]
+
+
+def _ids(known: Any) -> list[str]:
+    return [each["id"] for each in _entries(known)]
 
 
 def _open(known: Any) -> set[str]:
     """Jobs that had not ended when the page last looked."""
-    entries = known if isinstance(known, list) else []
-    return {str(each["id"]) for each in entries if isinstance(each, dict) and each.get("open")}
+    return {each["id"] for each in _entries(known) if each.get("open")}
 
 
 def _said(workspace: Workspace, job: Job) -> Html:

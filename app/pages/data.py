@@ -149,7 +149,7 @@ class DataPage:
 
     def choose(self, name: str) -> list[Any]:
         found = {each.name: each.id for each in dataset_summaries(self.workspace)}
-        return self.refresh(found.get(name), {})
+        return self.refresh(found.get(str(name)), {})
 
     def refresh(self, dataset: Any, view: Any) -> list[Any]:
         """Everything on the page, for the data set that is chosen (else the newest)."""
@@ -281,13 +281,15 @@ def _filters(shown: Shown, view: View) -> list[Any]:
 def _checked(view: Any, shown: Shown) -> View:
     """A view that fits the data set, whatever the browser remembered."""
     view = view if isinstance(view, dict) and view.get("dataset") == shown.dataset.id else {}
-    splits, domains = in_order(split for split, _, _ in shown.tally), {domain for _, _, domain in shown.tally}
+    allowed: dict[str, list[Any]] = {  # lists, because what a browser sends need not be hashable
+        "split": in_order(split for split, _, _ in shown.tally),
+        "class": list(shown.names),
+        "domain": sorted({domain for _, _, domain in shown.tally if domain}),
+    }
     first, selected = view.get("first"), view.get("selected")
     return {
         "dataset": shown.dataset.id,
-        "split": view.get("split") if view.get("split") in splits else None,
-        "class": view.get("class") if view.get("class") in shown.names else None,
-        "domain": view.get("domain") if view.get("domain") in domains and view.get("domain") else None,
+        **{key: view.get(key) if view.get(key) in values else None for key, values in allowed.items()},
         "first": first if isinstance(first, int) and 0 <= first < 2**31 else 0,
         "selected": selected if isinstance(selected, int) and 0 <= selected < 2**40 else None,
     }

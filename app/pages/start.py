@@ -138,10 +138,10 @@ def _results(found: Sequence[Experiment], has_data: bool) -> Html:
         route, words = ("train", "Train a first prompt") if has_data else ("data", "Bring in images")
         return empty_state(BARS, sentence, tag("a", words, href=route, class_="pl-button primary"))
     rows = [
-        [tag("a", each.name, href="runs"), _score(each), percent(each.zero_shot), moment(each.created_at)]
+        [tag("a", each.name, href="runs"), _score(each), _ready_made(each), moment(each.created_at)]
         for each in found[:RECENT]
     ]
-    columns = ["What was tried", "Right>", Html(f"{READY_MADE}>"), "Started"]
+    columns = ["What was tried", "Right>", Html(f"{READY_MADE}>"), "Started>"]
     return tag("div", table(columns, rows), class_="pl-card")
 
 
@@ -150,6 +150,10 @@ def _score(each: Experiment) -> str:
         return {"queued": "waiting", "running": "running"}.get(each.state, each.state)
     spread = f" ±{100 * each.spread:.1f}" if each.spread is not None else ""
     return f"{percent(each.score)}{spread}"
+
+
+def _ready_made(each: Experiment) -> str:
+    return "" if each.method == "zero-shot" else percent(each.zero_shot)
 
 
 def _status(workspace: Workspace, held: Glance) -> Html:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_folder_is_imported_and_looked_at(page: Page, workbench: Workbench, tm
     expect(page.locator("#data-balance .main-svg").first).to_be_visible()
     following.get_by_role("button", name="Dismiss").click()
     expect(following).not_to_be_visible()
+
+
+def test_a_zip_file_is_uploaded(page: Page, workbench: Workbench, tmp_path: Path) -> None:
+    write_images(tmp_path / "packed", {"fibre": 3, "knot": 3})
+    shutil.make_archive(str(tmp_path / "fabric"), "zip", tmp_path / "packed")
+    open_data(page, workbench)
+    page.get_by_role("button", name="Add a data set").click()
+    page.locator("#import-upload input[type=file]").set_input_files(tmp_path / "fabric.zip")
+    expect(page.locator("#import-upload")).to_contain_text("fabric")
+    page.locator("#import-name textarea, #import-name input").fill("Fabric by <b>mail</b>")
+    page.locator("#import-start").click()
+    expect(page.locator("#data-following")).to_contain_text("“Fabric by <b>mail</b>” is here: 6 images.")
 
 
 def test_a_wrong_place_is_told_in_words(page: Page, workbench: Workbench) -> None:
@@ -107,6 +120,7 @@ def test_a_class_name_that_is_markup_stays_text(page: Page, workbench: Workbench
 def test_rename_describe_remove_and_undo(page: Page, workbench: Workbench, tmp_path: Path) -> None:
     open_data(page, workbench)
     import_folder(page, write_images(tmp_path / "biopsies", {"normal": 4, "tumour": 4}))
+    expect(page.locator("#data-following")).to_contain_text("“biopsies” is here")
     expect(page.locator("#data-chooser input")).to_have_value("biopsies")
     page.locator("#data-rename").click()
     page.locator("#data-new-name textarea, #data-new-name input").fill("cells")
