@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from engines.store import Sample, Workspace
+from engines.store import Job, JobState, Sample, Workspace
 from tests.browser.conftest import Workbench
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -19,8 +19,11 @@ LONG = 240_000
 
 @pytest.fixture(scope="module")
 def fresh(start_workbench: Callable[[Workspace], Workbench], tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """A workbench that was never used: it draws the sample images by itself."""
-    return start_workbench(Workspace.open(tmp_path_factory.mktemp("newcomer") / "clinic"))
+    """A workbench without images whose first tour somebody has cancelled."""
+    workspace = Workspace.open(tmp_path_factory.mktemp("newcomer") / "clinic")
+    with workspace.session() as session:
+        session.add(Job(kind="sample", title="Sample data", state=JobState.CANCELLED))
+    return start_workbench(workspace)
 
 
 def settled(page: Page) -> None:
@@ -32,6 +35,9 @@ def settled(page: Page) -> None:
 def test_a_newcomer_trains_a_prompt_and_sees_where_it_fails(fresh: Workbench, page: Page, tmp_path: Path) -> None:
     page.goto(fresh.url)
     expect(page.get_by_role("heading", name="Start", exact=True)).to_be_visible()
+    page.locator("#pl-nav").get_by_role("link", name="Data").click()
+    page.get_by_role("button", name="Use the blood-smear sample").click()
+    expect(page.locator("#data-following .pl-job")).to_be_visible()
     page.locator("#pl-nav").get_by_role("link", name="Train").click()
     start = page.get_by_role("button", name="Start training")
     expect(start).to_be_visible(timeout=LONG)  # as soon as the sample images are there
