@@ -124,15 +124,16 @@ def verdict(trains: bool, summaries: Sequence[Mapping[str, Any]]) -> tuple[str, 
     high = max(wilson(mine * images, images)[1], repeats.high)
     ready_low, ready_high = wilson(ready * images, images)
     points = f"{abs(100 * gain):.1f} points"
+    on = " on both kinds of classes together (harmonic mean)" if key == "harmonic_mean" else ""
     if low > ready_high:
-        return "good", f"Training helped: {points} more than the ready-made prompt, more than chance would explain."
+        return "good", f"Training helped: {points} more than the ready-made prompt{on}, more than chance would explain."
     if high < ready_low:
-        return "warning", f"Training hurt: {points} less than the ready-made prompt. Try other settings or more images."
+        again = "Try other settings or more images."
+        return "warning", f"Training hurt: {points} less than the ready-made prompt{on}. {again}"
     if round(abs(gain), 4) == 0:
         return "info", "No difference to the ready-made prompt."
-    direction = "more" if gain > 0 else "less"
     return "info", (
-        f"{points} {direction} than the ready-made prompt, which may be chance"
+        f"{points} {'more' if gain > 0 else 'less'} than the ready-made prompt{on}, which may be chance"
         f" with {counted(images, 'test image')}: test on more images to be sure."
     )
 

@@ -10,14 +10,8 @@ from typing import Any
 import gradio as gr
 
 from app.components import training as views
-from app.components.figures import (
-    Bar,
-    Figure,
-    confusion_matrix,
-    method_colour,
-    per_class_bars,
-    reliability_diagram,
-)
+from app.components.class_figures import confusion_matrix, per_class_bars, reliability_diagram
+from app.components.figures import Bar, Figure, method_colour
 from app.components.gallery import pager, picture_url
 from app.components.html import Html, esc, join, link, notice, tag, term
 from app.components.methods import method_title
@@ -28,8 +22,9 @@ from app.components.words import counted
 from engines.data import load_image
 from engines.errors import PromptloupeError
 from engines.store import Run, Workspace
+from engines.store.answers import answers
 from engines.store.browse import classes
-from engines.store.run_queries import Experiment, answers, curves, experiment, runs_by_id, training_jobs
+from engines.store.run_queries import Experiment, curves, experiment, runs_by_id, training_jobs
 
 TRAINED, NEVER = "classes it was trained on", "classes it never saw"
 PAGE_SIZE = 24
@@ -63,6 +58,11 @@ class Result:
     @property
     def both_parts(self) -> bool:
         return self.run is not None and "new" in self.run.summary
+
+    @property
+    def shown_classes(self) -> list[int]:
+        """Positions in the data set of the classes on show."""
+        return [self.names.index(name) for name in self.summary.get("class_names", []) if name in self.names]
 
     def position(self, place: Any) -> int | None:
         """Position in the data set of a row or column of the confusion matrix on show."""
@@ -116,7 +116,16 @@ def mistakes(result: Result, cell: Sequence[Any] | None, first: int) -> Html:
     """The images that were wrong, the surest first; or those of one cell of the confusion matrix."""
     assert result.run is not None
     true, predicted = (result.position(place) for place in cell) if cell else (None, None)
-    page = answers(result.workspace, result.run.id, true=true, predicted=predicted, first=first, limit=PAGE_SIZE)
+    among = result.shown_classes if result.both_parts else None
+    page = answers(
+        result.workspace,
+        result.run.id,
+        true=true,
+        predicted=predicted,
+        among=among,
+        first=first,
+        limit=PAGE_SIZE,
+    )
     if true is not None and predicted is not None:
         said = f"“{result.names[true]}” taken for “{result.names[predicted]}”"
         if true == predicted:

@@ -13,7 +13,8 @@ from app.components.methods import method_title, methods
 from app.components.words import counted, duration, moment, percent
 from engines.prompts.settings import TrainingConfig
 from engines.store import Run, Workspace
-from engines.store.run_queries import Answer, Experiment
+from engines.store.answers import Answer
+from engines.store.run_queries import Experiment
 
 STATES = {
     "queued": "waiting",

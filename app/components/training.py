@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from app.components import jobs as job_views
@@ -99,20 +100,24 @@ def comparison(runs: Sequence[Run]) -> Figure | None:
     first, entry, own = summaries[0], methods().get(runs[0].method), runs[0].method
     title = entry.title if entry else own
     images = int(first["images"])
+
+    def ready(key: str) -> float:
+        return fmean(summary["zero_shot"][key] for summary in summaries)
+
     if "harmonic_mean" not in first:
         mine = interval([s["accuracy"] for s in summaries], images)
         bars = [_bar(title, mine, method_colour(own))]
         if trains(runs[0]):
-            bars.append(_ready_made("ready-made prompt", first["zero_shot"]["accuracy"], images))
+            bars.append(_ready_made("ready-made prompt", ready("accuracy"), images))
         return accuracy_bars(bars, f"Test images it got right ({images:,} images)")
     new_images = int(first.get("new", {}).get("images", 0))
     base = interval([s["base_accuracy"] for s in summaries], images)
     new = interval([s["new_accuracy"] for s in summaries], new_images)
     bars = [
         _bar(f"{title}: classes it was trained on", base, method_colour(own)),
-        _ready_made("ready-made prompt: the same classes", first["zero_shot"]["base_accuracy"], images),
+        _ready_made("ready-made prompt: the same classes", ready("base_accuracy"), images),
         _bar(f"{title}: classes it never saw", new, method_colour(own), hollow=True),
-        _ready_made("ready-made prompt: classes never seen", first["zero_shot"]["new_accuracy"], new_images, True),
+        _ready_made("ready-made prompt: classes never seen", ready("new_accuracy"), new_images, True),
     ]
     return accuracy_bars(bars, "Test images it got right")
 

@@ -7,7 +7,7 @@ import json
 import plotly.graph_objects as go
 import pytest
 
-from app.components import figures
+from app.components import class_figures, figures
 from app.components.figures import Bar, Curve, Figure
 from app.components.plot import drawn, plotly_file
 
@@ -22,10 +22,10 @@ def all_figures() -> dict[str, Figure]:
         "loss": figures.learning_curve([curve], "Loss", last_step=20),
         "accuracy": figures.learning_curve([curve, curve], "Accuracy", share=True),
         "bars": figures.accuracy_bars(BARS, "Right answers"),
-        "confusion": figures.confusion_matrix(COUNTS, NAMES, "Taken for"),
-        "classes": figures.per_class_bars(NAMES, [BARS[0]] * 3, [0.5, None, 0.2], "CoOp"),
+        "confusion": class_figures.confusion_matrix(COUNTS, NAMES, "Taken for"),
+        "classes": class_figures.per_class_bars(NAMES, [BARS[0]] * 3, [0.5, None, 0.2], "CoOp"),
         "balance": figures.class_balance(NAMES, {"train": [5, 6, 7], "val": [0, 0, 0], "test": [1, 2, 3]}),
-        "reliability": figures.reliability_diagram([{"confidence": 0.9, "accuracy": 0.8, "share": 1.0}]),
+        "reliability": class_figures.reliability_diagram([{"confidence": 0.9, "accuracy": 0.8, "share": 1.0}]),
         "shots": figures.shots_curve({"coop": [(1, 0.5, 0.1), (16, 0.99, 0.05)]}, {"coop": "CoOp"}, 0.4),
     }
 
@@ -42,7 +42,7 @@ def test_plotly_accepts_the_figure(name: str) -> None:
 def test_small_confusion_matrices_carry_numbers_and_large_ones_do_not() -> None:
     def numbered(classes: int) -> bool:
         counts = [[int(t == p) for p in range(classes)] for t in range(classes)]
-        figure = figures.confusion_matrix(counts, [f"c{n}" for n in range(classes)])
+        figure = class_figures.confusion_matrix(counts, [f"c{n}" for n in range(classes)])
         return "texttemplate" in figure["data"][0]
 
     assert numbered(12)  # 144 cells
@@ -50,7 +50,7 @@ def test_small_confusion_matrices_carry_numbers_and_large_ones_do_not() -> None:
 
 
 def test_confusion_matrix_shows_shares_of_the_true_class_and_hovers_counts() -> None:
-    data = figures.confusion_matrix(COUNTS, NAMES)["data"][0]
+    data = class_figures.confusion_matrix(COUNTS, NAMES)["data"][0]
     assert data["z"] == [[0.8, 0.2, 0.0], [0.1, 0.9, 0.0], [0.0, 0.0, 0.0]]
     assert data["text"][0][1] == "2 of 10 images of “basophil”<br>were taken for “eosinophil”"
     assert data["customdata"][0][1] == [0, 1, 2, 10]

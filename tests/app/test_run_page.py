@@ -126,6 +126,7 @@ def test_classes_it_never_saw_have_a_view_of_their_own(ws: Workspace) -> None:
     assert base.summary["class_names"] == CLASSES[:2]
     assert new.summary["class_names"] == CLASSES[2:]
     assert new.position(1) == 3
+    assert (base.shown_classes, new.shown_classes) == ([0, 1], [2, 3])
     assert "90.0% right on the classes it was trained on and 50.0% on classes it never saw" in run_page.headline(base)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from engines.store import Job, JobState, Run, Workspace
+from engines.store.answers import answers
 from engines.store.run_queries import (
     MOST_POINTS,
-    answers,
     curves,
     experiment,
     experiments,
@@ -154,6 +154,12 @@ def test_a_cell_of_the_confusion_matrix_has_its_images(ws: Workspace) -> None:
     right = answers(ws, run_id, true=0, predicted=0)
     assert right.total == 4
     assert all(a.true == a.predicted == 0 for a in right.answers)
+
+
+def test_answers_can_be_kept_to_some_classes(ws: Workspace) -> None:
+    run_id = add_run(ws, wrong={7: 0, 2: 3, 12: 1})
+    assert [a.true for a in answers(ws, run_id, among=[0, 1]).answers] == [0, 1]
+    assert answers(ws, run_id, true=2, predicted=1, among=[0, 1]).total == 0
 
 
 def test_answers_are_paged_and_never_beyond_the_end(ws: Workspace) -> None:
