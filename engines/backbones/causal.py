@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
+from engines.backbones.attention import project, residual
 from engines.backbones.layout import PromptLayout
 from engines.backbones.open_clip_text import OpenClipTextTower
 
@@ -109,11 +110,11 @@ class CausalTextTower(OpenClipTextTower):
             if 1 <= i <= len(deep):
                 inner = deep[i - 1].expand(len(x), *deep[i - 1].shape[-2:])
                 x = torch.cat([x[:, :start], inner.to(x.dtype), x[:, start + inner.shape[1] :]], dim=1)
-            q, k, v = (t.transpose(1, 2) for t in _project(block, block.ln_1(x), 0, 3))
+            q, k, v = (t.transpose(1, 2) for t in project(block, block.ln_1(x), 0, 3))
             keys_and_values.append((k, v))
             if i < self.depth - 1:
                 seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-                x = _residual(block, x, seen.transpose(1, 2))
+                x = residual(block, x, seen.transpose(1, 2))
         return keys_and_values
 
     def _suffix(self, x: Tensor, end: Tensor, shared: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -121,25 +122,16 @@ class CausalTextTower(OpenClipTextTower):
         length = x.shape[2]
         hidden = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         for block, prefix in zip(self.blocks[:-1], shared[:-1], strict=True):
-            q, k, v = (t.permute(0, 3, 1, 2, 4) for t in _project(block, block.ln_1(x), 0, 3))
-            x = _residual(block, x, _attend(q, k, v, *prefix, hidden).permute(0, 2, 3, 1, 4))
+            q, k, v = (t.permute(0, 3, 1, 2, 4) for t in project(block, block.ln_1(x), 0, 3))
+            x = residual(block, x, _attend(q, k, v, *prefix, hidden).permute(0, 2, 3, 1, 4))
         # Only the end token's output is used: in the last block all others serve as keys and values.
         block, at = self.blocks[-1], (slice(None), torch.arange(x.shape[1], device=x.device), end)
         normed = block.ln_1(x)
-        k, v = (t.permute(0, 3, 1, 2, 4) for t in _project(block, normed, 1, 3))
-        (q,) = (t[:, :, None].permute(0, 3, 1, 2, 4) for t in _project(block, normed[at], 0, 1))
+        k, v = (t.permute(0, 3, 1, 2, 4) for t in project(block, normed, 1, 3))
+        (q,) = (t[:, :, None].permute(0, 3, 1, 2, 4) for t in project(block, normed[at], 0, 1))
         hidden = (torch.arange(length, device=x.device) > end[:, None])[:, None]
         seen = _attend(q, k, v, *shared[-1], hidden).permute(0, 2, 3, 1, 4)
-        return self._head(_residual(block, x[at], seen[:, :, 0]))
-
-
-def _project(block: Any, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
-    """Queries (0), keys (1), values (2) of x [..., d], each [..., H, d/H]."""
-    attention, d = block.attn, x.shape[-1]
-    part = slice(first * d, last * d)
-    bias = None if attention.in_proj_bias is None else attention.in_proj_bias[part]
-    projected = F.linear(x, attention.in_proj_weight[part], bias)
-    return projected.unflatten(-1, (last - first, attention.num_heads, -1)).unbind(-3)
+        return self._head(residual(block, x[at], seen[:, :, 0]))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, hidden: Tensor) -> Tensor:
@@ -156,18 +148,3 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor,
     weight = torch.cat([to_prefix, to_own], dim=-1).softmax(-1).to(v.dtype)
     from_prefix = (weight[..., :n_prefix].flatten(2, 3) @ prefix_v).view(shape)
     return from_prefix + weight[..., n_prefix:] @ v
-
-
-def _residual(block: Any, x: Tensor, heads: Tensor) -> Tensor:
-    """The rest of a pre-norm block behind its attention: heads [..., H, d/H], x [..., d]."""
-    attention = block.attn
-    x = x + block.ls_1(F.linear(heads.flatten(-2), attention.out_proj.weight, attention.out_proj.bias))
-    return x + block.ls_2(_mlp(block.mlp, block.ln_2(x)))
-
-
-def _mlp(mlp: Any, x: Tensor) -> Tensor:
-    if not isinstance(mlp.gelu, QuickGELU):
-        return mlp(x)
-    # x sigmoid(1.702 x) = silu(1.702 x) / 1.702: one fused pass that keeps one tensor for backward instead of two.
-    inner: Tensor = mlp.c_fc(x).mul_(1.702)
-    return mlp.c_proj(F.silu(inner).mul_(1 / 1.702))

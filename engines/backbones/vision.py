@@ -6,7 +6,7 @@ embedding, pass the norm in front of the blocks, may be replaced between blocks,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -97,6 +97,28 @@ class VisionTower:
         """Patch tokens [B, N, d_v] of `encode(..., return_tokens=True)` in the joint space, [B, N, D]."""
         raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
 
+    def embed(self, pixels: Tensor) -> Tensor:
+        """What enters the first block: leading (class) tokens and patch tokens, [B, T, d_v]."""
+        return self._enter(pixels, None)
+
+    @property
+    def blocks(self) -> Sequence[Any]:
+        """The transformer blocks, [B, T, d_v] -> [B, T, d_v]; none for other towers."""
+        return ()
+
+    def hidden_states(self, pixels: Tensor, prompts: Tensor | None = None, deep: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Output of every block, [B, T, d_v] without the prompts' rows; arguments as for `encode`."""
+        with self.runtime.autocast():
+            states = _states(self.blocks, self._enter(pixels, prompts), prompts, deep)
+            return [state.float() for state in states]
+
+    def joint_tokens(self, x: Tensor) -> Tensor:
+        """All tokens [B, T, d_v] behind a block in the joint space, [B, T, D]: last norm and projection on each."""
+        raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
+
+    def _enter(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
+        raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
+
     def _prompted(self, pixels: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
@@ -111,12 +133,23 @@ class OpenClipVisionTower(VisionTower):
 
     def _prompted(self, pixels: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         visual = self._visual
-        x = visual.conv1(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
-        x = visual.ln_pre(_append(x + visual.positional_embedding, prompts))
-        x = _through(visual.transformer.resblocks, x, prompts, deep)
+        x = _through(self.blocks, self._enter(pixels, prompts), prompts, deep)
         pooled, tokens = visual._pool(x)
         return pooled if visual.proj is None else pooled @ visual.proj, tokens
+
+    @property
+    def blocks(self) -> Sequence[Any]:
+        return self._visual.transformer.resblocks
+
+    def _enter(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
+        visual = self._visual
+        x = visual.conv1(pixels).flatten(2).transpose(1, 2)
+        x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
+        return visual.ln_pre(_append(x + visual.positional_embedding, prompts))
+
+    def joint_tokens(self, x: Tensor) -> Tensor:
+        x = self._visual.ln_post(x)
+        return x if self._visual.proj is None else x @ self._visual.proj
 
     def project(self, tokens: Tensor) -> Tensor:
         visual = self._visual
@@ -135,10 +168,20 @@ class TimmVisionTower(VisionTower):
 
     def _prompted(self, pixels: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         trunk = self._visual.trunk
-        x = trunk._pos_embed(trunk.patch_embed(pixels))
-        x = trunk.norm_pre(_append(x, prompts))
-        x = trunk.norm(_through(trunk.blocks, x, prompts, deep))
+        x = trunk.norm(_through(self.blocks, self._enter(pixels, prompts), prompts, deep))
         return self._visual.head(trunk.forward_head(x)), x[:, trunk.num_prefix_tokens :]
+
+    @property
+    def blocks(self) -> Sequence[Any]:
+        return self._visual.trunk.blocks
+
+    def _enter(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
+        trunk = self._visual.trunk
+        return trunk.norm_pre(_append(trunk._pos_embed(trunk.patch_embed(pixels)), prompts))
+
+    def joint_tokens(self, x: Tensor) -> Tensor:
+        trunk = self._visual.trunk
+        return self.project(trunk.norm(x))
 
     def project(self, tokens: Tensor) -> Tensor:
         trunk = self._visual.trunk
@@ -168,12 +211,19 @@ def _append(x: Tensor, prompts: Tensor | None) -> Tensor:
 
 def _through(blocks: Any, x: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> Tensor:
     """Run the blocks, renewing the prompt rows where `deep` says so, and drop those rows at the end."""
+    for state in _states(blocks, x, prompts, deep):
+        x = state  # one at a time: without gradient nothing else stays in memory
+    return x
+
+
+def _states(blocks: Any, x: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> Iterator[Tensor]:
+    """What leaves each block, without the prompts' rows."""
     n_own = x.shape[1] - (0 if prompts is None else prompts.shape[-2])
     for i, block in enumerate(blocks):
         if 1 <= i <= len(deep):
             x = _append(x[:, :n_own], deep[i - 1])
         x = block(x)
-    return x[:, :n_own]
+        yield x[:, :n_own]
 
 
 def _width(visual: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Hashable, Sequence
 
 from sqlalchemy import select
@@ -70,7 +71,7 @@ def effective_labels(session: Session, dataset_id: int) -> dict[int, int]:
     return {sample_id: class_id for sample_id, class_id in labels.items() if class_id is not None}
 
 
-def draw_few_shot(workspace: Workspace, dataset_id: int, shots: int, seed: int) -> Split:
+def draw_few_shot(workspace: Workspace, dataset_id: int, shots: int, seed: int, domains: Sequence[str] = ()) -> Split:
     """The training and validation images of a few-shot run, kept in the split table.
 
     `shots` training images per class, then min(`shots`, 4) validation images from the same random stream, in the
@@ -79,17 +80,18 @@ def draw_few_shot(workspace: Workspace, dataset_id: int, shots: int, seed: int) 
 
     Args:
         shots: images per class; 0 for all.
+        domains: draw from these domains only; from all where empty.
 
     Raises:
-        DataError: there is no such data set, or it has no labelled training images.
+        DataError: there is no such data set, or it has no labelled training images (in these domains).
     """
+    kind = f"few-shot-{zlib.crc32('/'.join(sorted(domains)).encode()):08x}" if domains else "few-shot"
     with workspace.session() as session:
         if session.get(Dataset, dataset_id) is None:
             raise DataError("This data set no longer exists.", "Choose another one.")
         labels = effective_labels(session, dataset_id)
-        rows = session.execute(
-            select(Sample.id, Sample.split).where(Sample.dataset_id == dataset_id).order_by(Sample.position)
-        ).all()
+        drawn_from = select(Sample.id, Sample.split).where(Sample.dataset_id == dataset_id).order_by(Sample.position)
+        rows = session.execute(drawn_from.where(Sample.domain.in_(domains)) if domains else drawn_from).all()
         training = [row.id for row in rows if row.id in labels and row.split in ("train", "pool")]
         validation = [row.id for row in rows if row.id in labels and row.split == "val"]
         if not training:
@@ -103,11 +105,11 @@ def draw_few_shot(workspace: Workspace, dataset_id: int, shots: int, seed: int) 
         ]
         kept = session.scalar(
             select(Split).where(
-                Split.dataset_id == dataset_id, Split.kind == "few-shot", Split.shots == shots, Split.seed == seed
+                Split.dataset_id == dataset_id, Split.kind == kind, Split.shots == shots, Split.seed == seed
             )
         )
         if kept is None:
-            kept = Split(dataset_id=dataset_id, kind="few-shot", shots=shots, seed=seed)
+            kept = Split(dataset_id=dataset_id, kind=kind, shots=shots, seed=seed)
             session.add(kept)
         if (kept.train, kept.val) != (train, val):
             kept.train, kept.val = train, val

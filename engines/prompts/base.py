@@ -5,7 +5,7 @@ A method adds its learnable tensors, how it makes text features from them, and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from engines.backbones import Backbone
 from engines.errors import BackboneError, ConfigError
+from engines.prompts.official import OfficialNames
 from engines.prompts.settings import MethodConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -50,22 +51,25 @@ class MethodInfo:
     """The paper's headline numbers."""
 
 
-class PromptMethod(nn.Module):
+class PromptMethod(OfficialNames):
     """Base of all methods: a torch module whose parameters are exactly what the method learns.
 
     B images, C classes, D joint dimension. Features are unit length, logits are `exp(logit_scale)` times cosines.
     """
 
-    info: ClassVar[MethodInfo]
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     fitting: ClassVar[Literal["none", "gradient", "closed-form"]] = "gradient"
     """How it learns: not at all, by gradient steps on `loss`, or in one go by `fit(features, labels)`."""
+    learns_from: ClassVar[Literal["labels", "unlabelled", "domains", "masks"]] = "labels"
+    """What it is trained with: labelled images; images without labels (none ever reaches it: all are -1); labelled
+    images of known domains, beside images of the target domains without labels (`Examples.unlabelled`); images with
+    their defects marked (`Examples.masks`)."""
     frozen_images: ClassVar[bool] = True
     """Whether the image tower is left as it is, so that its features are computed once and cached."""
     image_views: ClassVar[int] = 1
     """How many views of an image a training step needs; where more than one, `loss` gets pixels [V, B, 3, H, W]."""
-    official_names: ClassVar[dict[str, str]] = {}
-    """Our parameter name -> the official repository's. A name that ends in a dot stands for all that begin so."""
+    phases: ClassVar[int] = 1
+    """Corrections per step. With more than one, only parameters that a phase gives a gradient are changed in it."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Training settings that differ from `TrainingConfig`, by protocol."""
 
@@ -127,8 +131,15 @@ class PromptMethod(nn.Module):
         loss.backward()
         return loss.detach()
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser gets: `params`, and where they differ `rate` (times the step size) and `weight_decay`."""
+        return [{"params": list(self.trainable_parameters().values())}]
+
     def start(self, examples: Examples) -> None:
         """Called before the first step, and again where a training goes on: take what is needed from the images."""
+
+    def begin_step(self, indices: Tensor, epoch: int, phase: int) -> None:
+        """Called before `backward` with the positions [B] in the examples that it will get, and the phase from 0."""
 
     def finish(self, examples: Examples) -> None:
         """Called after the last pass."""
@@ -181,51 +192,6 @@ class PromptMethod(nn.Module):
         from engines.prompts.artifact import save_prompt
 
         return save_prompt(self, Path(folder))
-
-    @classmethod
-    def official_name(cls, name: str) -> str:
-        """The official repository's name of our tensor `name`; empty for one that its checkpoints lack."""
-        if name in cls.official_names:
-            return cls.official_names[name]
-        for ours, theirs in cls.official_names.items():
-            if ours.endswith(".") and name.startswith(ours):
-                return theirs + name.removeprefix(ours)
-        return name
-
-    def official_state_dict(self) -> dict[str, Tensor]:
-        """What was learned, under the official repository's parameter names."""
-        return {n: p.detach().clone() for name, p in self.state_dict().items() if (n := self.official_name(name))}
-
-    def load_official(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over an official checkpoint: its state dict, or the dictionary around it that Dassl saves.
-
-        Buffers that belong to the class list of the training run (`token_prefix`, `token_suffix`) are left out.
-
-        Raises:
-            ConfigError: a parameter is missing or has another shape.
-        """
-        given = state_dict.get("state_dict", state_dict)
-        mine = self.state_dict()
-        found: dict[str, Tensor] = {}
-        for name, own in mine.items():
-            official = self.official_name(name)
-            if not official:
-                found[name] = own
-                continue
-            value = given.get(official, given.get(official.split(".", 1)[-1]))
-            if value is None:
-                raise ConfigError(
-                    f"The checkpoint has no “{official}”, so it is not one of {self.info.title} with these settings.",
-                    f"It has: {', '.join(list(given)[:8]) or 'nothing'}.",
-                )
-            value = torch.as_tensor(value)
-            if value.shape != own.shape:
-                raise ConfigError(
-                    f"“{official}” of the checkpoint has the shape {list(value.shape)}, not {list(own.shape)}.",
-                    "Set the method’s settings, class names and model as they were in the official training.",
-                )
-            found[name] = value.to(own)
-        self.load_state_dict(found)
 
     # --- helpers for methods --------------------------------------------------
 

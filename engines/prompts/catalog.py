@@ -40,6 +40,7 @@ class MethodEntry:
     reported: str
     fitting: str
     frozen_images: bool
+    learns_from: str
     schema: dict[str, Any]
     """JSON schema of the settings."""
     training: dict[str, dict[str, Any]]
@@ -133,6 +134,7 @@ def describe_methods() -> list[dict[str, Any]]:
             | {
                 "fitting": cls.fitting,
                 "frozen_images": cls.frozen_images,
+                "learns_from": cls.learns_from,
                 "schema": cls.Config.model_json_schema(),
                 "training": training,
                 "file": f"{cls.__module__.replace('.', '/')}.py",

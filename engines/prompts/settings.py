@@ -11,8 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engines.errors import ConfigError
 
-Protocol = Literal["few-shot", "base-to-new"]
-"""few-shot: train and test on all classes. base-to-new: train on the first half, test on both halves separately."""
+Protocol = Literal[
+    "few-shot", "base-to-new", "cross-dataset", "domain-generalisation", "unsupervised", "zero-shot-anomaly"
+]
+"""few-shot: train and test on all classes. base-to-new: train on the first half, test on both halves separately.
+cross-dataset: train on one data set, test on others with their own classes. domain-generalisation: train on some
+domains of a data set, test on the others. unsupervised: train on images without labels. zero-shot-anomaly: train on a
+data set with marked defects, find defects in others."""
 
 
 class MethodConfig(BaseModel):
@@ -51,7 +56,7 @@ class TrainingConfig(BaseModel):
         description="Random crops that are prepared once per image. 0 draws a fresh crop for every step, as the papers"
         " do: slower, sometimes a little better.",
     )
-    optimizer: Literal["sgd", "adamw"] = Field(
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
         "sgd", title="Optimiser", description="SGD is what the papers use.", json_schema_extra={"advanced": True}
     )
     momentum: float = Field(
@@ -75,7 +80,15 @@ class TrainingConfig(BaseModel):
         gt=0,
         le=1,
         title="Epsilon",
-        description="Keeps corrections small where there is hardly any slope (AdamW only).",
+        description="Keeps corrections small where there is hardly any slope (Adam and AdamW only).",
+        json_schema_extra={"advanced": True},
+    )
+    beta1: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        title="Beta 1",
+        description="How much of the last corrections is kept (Adam and AdamW only).",
         json_schema_extra={"advanced": True},
     )
     schedule: Literal["cosine", "cosine-steps", "constant"] = Field(
@@ -100,12 +113,12 @@ class TrainingConfig(BaseModel):
         description="Step size of the warm-up passes.",
         json_schema_extra={"advanced": True},
     )
-    augmentation: Literal["crops", "randaugment", "randaugment-mild"] = Field(
+    augmentation: Literal["none", "crops", "randaugment", "randaugment-mild"] = Field(
         "crops",
         title="Training views",
-        description="How images are altered for training: cut out at random, or (randaugment) shown whole with two"
-        " random changes such as turning, shifting or other colours. The mild form leaves out what may destroy what"
-        " matters in medical images: inverted, solarised, posterised and equalised tones and covered places.",
+        description="How images are altered for training: not at all, cut out at random, or (randaugment) shown whole"
+        " with two random changes such as turning, shifting or other colours. The mild form leaves out what may destroy"
+        " what matters in medical images: inverted, solarised, posterised and equalised tones and covered places.",
         json_schema_extra={"advanced": True},
     )
     crop_scale: float = Field(

@@ -23,13 +23,17 @@ Pixels = Callable[[Tensor, int], Tensor]
 
 @dataclass
 class Examples:
-    """Labelled training images.
+    """Training images, labelled or not.
 
     Attributes:
-        labels: class positions [N].
+        labels: class positions [N]; all -1 for methods that learn from images without labels.
         features: image features [V, N, D] of V cached views, for methods with a frozen image tower.
         pixels: makes pixels on demand; used where `features` is None.
         val_features: features [M, D] of validation images, where there are any; `val_labels` [M] theirs.
+        plain: features [N, D] of the images as they are, uncropped, where the image tower is frozen.
+        domains: domain number [N] of each image, from 0, for methods that learn from several domains.
+        masks: marked defects [B, H, W] of 0 and 1, called like `pixels`.
+        unlabelled: images of the target domains, without labels, for methods that adapt to them.
     """
 
     labels: Tensor
@@ -37,6 +41,10 @@ class Examples:
     pixels: Pixels | None = None
     val_features: Tensor | None = None
     val_labels: Tensor | None = None
+    plain: Tensor | None = None
+    domains: Tensor | None = None
+    masks: Pixels | None = None
+    unlabelled: Examples | None = None
 
     def encoded(self, backbone: Backbone, views: int, batch: int = 256) -> Tensor:
         """Features [V, N, D] of the training images: the cached views, or `views` fresh ones of each."""
@@ -112,16 +120,7 @@ class _Training:
         self.method, self.examples, self.config, self.seed = method, examples, config, seed
         self.checkpoint, self.on_step = checkpoint, on_step
         method.start(examples)
-        parameters = list(method.trainable_parameters().values())
-        self.optimizer: torch.optim.Optimizer
-        if config.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(
-                parameters, config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-            )
-        else:
-            self.optimizer = torch.optim.AdamW(
-                parameters, config.learning_rate, eps=config.epsilon, weight_decay=config.weight_decay
-            )
+        self.optimizer = _optimizer(method, config)
         images = len(examples.labels)
         self.batch = min(config.batch_size, images)
         # An incomplete last batch is dropped, as Dassl's loader does (epochs of fewer images are one batch).
@@ -165,10 +164,17 @@ class _Training:
     def _set_rate(self, epoch: float) -> float:
         rate = self.config.rate(epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate", 1.0)
         return rate
 
     def _step(self, indices: Tensor, views: Tensor | None, epoch: int) -> Tensor:
+        """Every phase of one step; returns the loss of the last."""
+        loss = torch.zeros((), device=self.method.backbone.device)
+        for phase in range(self.method.phases):
+            loss = self._phase(indices, views, epoch, phase)
+        return loss
+
+    def _phase(self, indices: Tensor, views: Tensor | None, epoch: int, phase: int) -> Tensor:
         while True:
             self.optimizer.zero_grad(set_to_none=True)
             try:
@@ -178,6 +184,7 @@ class _Training:
                     views.chunk(self.parts) if views is not None else [None] * self.parts,
                     strict=False,
                 ):
+                    self.method.begin_step(part, epoch, phase)
                     loss += self._backward(part, view, epoch, weight=len(part) / len(indices))
                 self.optimizer.step()
                 return loss
@@ -208,10 +215,11 @@ class _Training:
 
     def _result(self, epoch: int, loss: float, rate: float) -> Epoch:
         train_accuracy = val_accuracy = None
-        if self.examples.features is not None:
-            train_accuracy = _accuracy(self.method, self.examples.features[0], self.examples.labels)
-            if self.examples.val_features is not None and self.examples.val_labels is not None:
-                val_accuracy = _accuracy(self.method, self.examples.val_features, self.examples.val_labels)
+        known = self.examples
+        if known.features is not None and bool((known.labels >= 0).all()):
+            train_accuracy = _accuracy(self.method, known.features[0], known.labels)
+        if known.features is not None and known.val_features is not None and known.val_labels is not None:
+            val_accuracy = _accuracy(self.method, known.val_features, known.val_labels)
         note, self.note = self.note, ""
         return Epoch(epoch + 1, self.config.epochs, loss, rate, train_accuracy, val_accuracy, note)
 
@@ -251,6 +259,15 @@ class _Training:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]
+
+
+def _optimizer(method: PromptMethod, config: TrainingConfig) -> torch.optim.Optimizer:
+    groups, rate, decay = method.parameter_groups(), config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=config.momentum, weight_decay=decay)
+    if config.optimizer == "adam":
+        return torch.optim.Adam(groups, rate, (config.beta1, 0.999), eps=config.epsilon, weight_decay=decay)
+    return torch.optim.AdamW(groups, rate, (config.beta1, 0.999), eps=config.epsilon, weight_decay=decay)
 
 
 def _out_of_memory(error: BaseException) -> bool:

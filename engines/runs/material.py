@@ -1,40 +1,38 @@
-"""The tensors of a run: which images, their features, their labels."""
+"""Which images a run trains and is judged on."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
-from PIL import Image
 from sqlalchemy import select
 from torch import Tensor
 
-from engines.backbones import Backbone, FeatureCache, build_features
-from engines.backbones.preprocess import TrainTransform
-from engines.backbones.randaugment import RandAugment
-from engines.data import draw_few_shot, effective_labels, load_image
+from engines.data import draw_few_shot, effective_labels
 from engines.errors import DataError
-from engines.prompts.settings import TrainingConfig
 from engines.store import Dataset, Run, Sample, Workspace
-
-BATCH = 64
-"""Images that go through the image tower together."""
-Progress = Callable[[float, str], None]
-"""(fraction of this part, message)"""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a run; `label` is the position of its class in the data set."""
+    """One image of a run; `label` is the position of its class in the data set, -1 where it must not be known."""
 
     sample_id: int
     file: str
     sha256: str
     label: int
+    domain: str = ""
+
+
+@dataclass
+class Target:
+    """Images that a run is tested on beside its own: another data set, or domains it was not trained on."""
+
+    name: str
+    dataset_id: int
+    class_names: list[str]
+    items: list[Item]
 
 
 @dataclass
@@ -46,6 +44,9 @@ class Material:
     train: list[Item]
     val: list[Item]
     test: list[Item]
+    unlabelled: list[Item] = field(default_factory=list)
+    """Images of the target domains, without their labels."""
+    targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def restricted(self, classes: Sequence[int], items: list[Item]) -> tuple[list[Item], Tensor]:
@@ -55,35 +56,84 @@ class Material:
         return kept, torch.tensor([place[item.label] for item in kept], dtype=torch.long)
 
 
-def gather(workspace: Workspace, run: Run) -> Material:
-    """The images of `run`: few-shot training and validation images by its seed, and all test images.
+@dataclass
+class _Table:
+    """A data set as it lies in the data base."""
+
+    dataset: Dataset
+    items: dict[int, Item]
+    """Every image by sample id, with its label where it has one."""
+    split: dict[int, str]
+
+    def of(self, *splits: str) -> list[Item]:
+        return [item for item in self.items.values() if self.split[item.sample_id] in splits]
+
+    def tested(self, domains: Sequence[str] | None = None) -> list[Item]:
+        """Labelled test images, in `domains` if given; all labelled ones where no image was set aside for testing."""
+        labelled = [item for item in self.items.values() if item.label >= 0]
+        if domains is not None:
+            labelled = [item for item in labelled if item.domain in domains]
+        return [item for item in labelled if self.split[item.sample_id] == "test"] or labelled
+
+
+def gather(workspace: Workspace, run: Run, learns_from: str = "labels") -> Material:
+    """The images of `run`: those to train on by its seed and protocol, and all test images.
+
+    Methods that learn without labels get every image that is not set aside, and no label.
 
     Raises:
-        DataError: the data set is gone or has no labelled training images.
+        DataError: the data set is gone or has no training images of the kind that is needed.
     """
+    table = _read(workspace, run.dataset_id)
+    held_out = list(run.config.get("target_domains", []))
+    sources = sorted({item.domain for item in table.items.values()} - set(held_out)) if held_out else []
+
+    def own(*splits: str) -> list[Item]:
+        """Images outside the domains that are held out, in `splits` (in all where none is named)."""
+        known = table.of(*splits) if splits else list(table.items.values())
+        return [item for item in known if not held_out or item.domain in sources]
+
+    classes = table.dataset.classes
+    material = Material([c.name for c in classes], [list(c.descriptions) for c in classes], [], [], [])
+    if learns_from == "unlabelled":
+        material.train = [replace(item, label=-1) for item in own("train", "pool") or own()]
+    else:
+        split = draw_few_shot(workspace, table.dataset.id, run.shots, run.seed, sources)
+        material.train = [table.items[sample] for sample in split.train if sample in table.items]
+        material.val = [table.items[sample] for sample in split.val if sample in table.items]
+    material.test = [item for item in own("test") if item.label >= 0]
+    if not material.test:
+        used = {item.sample_id for item in material.train} if learns_from != "unlabelled" else set()
+        material.test = [item for item in own() if item.label >= 0 and item.sample_id not in used]
+        material.notes.append(
+            "There are no images set aside for testing, so all labelled images not trained on were used."
+        )
+    for name in held_out:
+        material.targets.append(Target(name, table.dataset.id, material.class_names, table.tested([name])))
+        there = [item for item in table.items.values() if item.domain == name]
+        free = [item for item in there if table.split[item.sample_id] in ("train", "pool")] or there
+        material.unlabelled += [replace(item, label=-1) for item in free]
+    for other in run.config.get("test_datasets", []):
+        found = _read(workspace, other)
+        names = [c.name for c in found.dataset.classes]
+        material.targets.append(Target(found.dataset.name, other, names, found.tested()))
+    return material
+
+
+def _read(workspace: Workspace, dataset_id: int | None) -> _Table:
     with workspace.session() as session:
-        dataset = session.get(Dataset, run.dataset_id) if run.dataset_id else None
+        dataset = session.get(Dataset, dataset_id) if dataset_id else None
         if dataset is None:
             raise DataError("The data set of this run no longer exists.", "Import it again and start a new run.")
         place = {c.id: c.position for c in dataset.classes}
         labels = effective_labels(session, dataset.id)
-        columns = (Sample.id, Sample.file, Sample.sha256, Sample.split)
+        columns = (Sample.id, Sample.file, Sample.sha256, Sample.split, Sample.domain)
         rows = session.execute(select(*columns).where(Sample.dataset_id == dataset.id).order_by(Sample.position)).all()
-        material = Material(
-            [c.name for c in dataset.classes], [list(c.descriptions) for c in dataset.classes], [], [], []
-        )
-    items = {row.id: Item(row.id, row.file, row.sha256, place[labels[row.id]]) for row in rows if row.id in labels}
-    split = draw_few_shot(workspace, dataset.id, run.shots, run.seed)
-    material.train = [items[sample] for sample in split.train if sample in items]
-    material.val = [items[sample] for sample in split.val if sample in items]
-    material.test = [items[row.id] for row in rows if row.split == "test" and row.id in items]
-    if not material.test:
-        used = {item.sample_id for item in material.train}
-        material.test = [item for item in items.values() if item.sample_id not in used]
-        material.notes.append(
-            "There are no images set aside for testing, so all labelled images not trained on were used."
-        )
-    return material
+    items = {
+        row.id: Item(row.id, row.file, row.sha256, place[labels[row.id]] if row.id in labels else -1, row.domain)
+        for row in rows
+    }
+    return _Table(dataset, items, {row.id: row.split for row in rows})
 
 
 def all_items(workspace: Workspace, dataset_id: int) -> list[Item]:
@@ -92,109 +142,4 @@ def all_items(workspace: Workspace, dataset_id: int) -> list[Item]:
     Raises:
         DataError: the data set is gone.
     """
-    with workspace.session() as session:
-        dataset = session.get(Dataset, dataset_id)
-        if dataset is None:
-            raise DataError("This data set no longer exists.", "Choose another one.")
-        place = {c.id: c.position for c in dataset.classes}
-        columns = (Sample.id, Sample.file, Sample.sha256, Sample.class_id)
-        rows = session.execute(select(*columns).where(Sample.dataset_id == dataset_id).order_by(Sample.position))
-        return [Item(row.id, row.file, row.sha256, place.get(row.class_id, -1)) for row in rows]
-
-
-class Features:
-    """Image features of a data set on one backbone, computed once and kept beside the workspace."""
-
-    def __init__(self, workspace: Workspace, backbone: Backbone, dataset_id: int) -> None:
-        self.workspace, self.backbone = workspace, backbone
-        self.folder = workspace.folder("features") / str(dataset_id)
-
-    def get(
-        self,
-        items: list[Item],
-        progress: Progress,
-        check_cancelled: Callable[[], None],
-        view: str = "centre",
-        prepare: Callable[[Image.Image, Item], Tensor] | None = None,
-    ) -> Tensor:
-        """Features [N, D] of `items`; missing ones are computed, with `prepare` in place of the test transform."""
-        backbone = self.backbone
-        cache = FeatureCache(self.folder, backbone.name, backbone.fingerprint, view, backbone.embed_dim)
-        by_id = {item.sample_id: item for item in items}
-
-        def load(sample_id: int) -> Tensor:
-            image = load_image(self.workspace.resolve(by_id[sample_id].file))
-            return prepare(image, by_id[sample_id]) if prepare else backbone.preprocess(image)
-
-        report = build_features(cache, list(by_id), load, backbone, BATCH, progress, check_cancelled)
-        if report.failed:
-            reason = next(iter(report.failed.values()))
-            raise DataError(
-                f"{len(report.failed)} of {len(items)} images can no longer be read: {reason}",
-                "Put the image files back where they were imported from, or import the folder again.",
-            )
-        return torch.from_numpy(cache.read([item.sample_id for item in items]))
-
-
-def training_view(backbone: Backbone, config: TrainingConfig) -> TrainTransform | RandAugment:
-    """How images are altered for training: PIL image -> [3, H, W]."""
-    if config.augmentation == "crops":
-        return backbone.train_transform(crop_scale=(config.crop_scale, 1.0), flip=config.flip)
-    return RandAugment(backbone.pixels, mild=config.augmentation == "randaugment-mild")
-
-
-def crop_views(
-    features: Features,
-    items: list[Item],
-    config: TrainingConfig,
-    progress: Progress,
-    check_cancelled: Callable[[], None],
-) -> Tensor:
-    """Features [V, N, D] of `config.views` random crops of every image, the same on every machine."""
-    transform = training_view(features.backbone, config)
-    crops = f"crop-{config.crop_scale:g}-{'flip' if config.flip else 'plain'}"
-    kind = crops if config.augmentation == "crops" else config.augmentation
-    views = []
-    for number in range(config.views):
-
-        def prepare(image: Image.Image, item: Item, number: int = number) -> Tensor:
-            return transform(image, seed=stream(f"{item.sha256}/{number}"))
-
-        def part(fraction: float, message: str, number: int = number) -> None:
-            progress((number + fraction) / config.views, message)
-
-        views.append(features.get(items, part, check_cancelled, f"{kind}-{number}", prepare))
-    return torch.stack(views)
-
-
-def stream(key: str) -> int:
-    """A seed that depends on `key` alone."""
-    return zlib.crc32(key.encode())
-
-
-class LiveCrops:
-    """Fresh random crops for every step, as the papers' protocol has them: (indices, epoch) -> pixels."""
-
-    def __init__(self, workspace: Workspace, backbone: Backbone, items: list[Item], config: TrainingConfig) -> None:
-        self.transform = training_view(backbone, config)
-        with ThreadPoolExecutor(4) as pool:
-            self.images = list(pool.map(lambda item: load_image(workspace.resolve(item.file)), items))
-        self.keys = [item.sha256 for item in items]
-
-    def __call__(self, indices: Tensor, epoch: int) -> Tensor:
-        return torch.stack(
-            [self.transform(self.images[i], seed=stream(f"{self.keys[i]}/live/{epoch}")) for i in indices.tolist()]
-        )
-
-
-def pixel_batches(workspace: Workspace, backbone: Backbone, items: list[Item], batch: int = 32) -> Iterator[Tensor]:
-    """Test-transformed pixels of `items`, for methods whose image tower changes."""
-    with ThreadPoolExecutor(4) as pool:
-        for start in range(0, len(items), batch):
-            part = items[start : start + batch]
-            images = pool.map(lambda item: backbone.preprocess(load_image(workspace.resolve(item.file))), part)
-            yield torch.stack(list(images))
-
-
-def as_int64(labels: Tensor) -> np.ndarray:
-    return labels.numpy().astype(np.int64)
+    return list(_read(workspace, dataset_id).items.values())

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from torch import Tensor
 from engines.backbones import Backbone, load_backbone
 from engines.data import base_new_classes
 from engines.errors import DataError
-from engines.prompts import create_method
+from engines.prompts import create_method, method_class
 from engines.prompts.base import PromptMethod
-from engines.prompts.metrics import harmonic_mean, summarise
 from engines.prompts.settings import TrainingConfig
-from engines.prompts.trainer import Epoch, Examples, probabilities, train
-from engines.runs.material import Features, Item, LiveCrops, Material, as_int64, crop_views, gather, pixel_batches
+from engines.prompts.trainer import Epoch, Examples, train
+from engines.runs.judge import Judge, Part, base_to_new, with_targets
+from engines.runs.material import Item, Material, gather
 from engines.runs.tables import write_predictions
+from engines.runs.views import Features, LiveCrops, crop_views
 from engines.store import Artifact, Run, Workspace
 
 
@@ -36,17 +37,6 @@ class Observer:
     check_cancelled: Callable[[], None] = lambda: None
     metric: Callable[[str, int, float], None] = lambda name, step, value: None
     log: Callable[[str], None] = lambda text: None
-
-
-@dataclass
-class _Part:
-    """Test images among a set of classes, and what the method said of them."""
-
-    classes: list[int]
-    items: list[Item]
-    labels: Tensor
-    learned: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
-    zero_shot: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 def perform(workspace: Workspace, run: Run, observer: Observer) -> dict[str, Any]:
@@ -61,25 +51,37 @@ class _Performance:
         self.config = TrainingConfig(**run.config.get("training", {}))
         observer.progress(0.0, "Loading the model")
         self.backbone: Backbone = load_backbone(run.backbone)
-        self.material: Material = gather(workspace, run)
+        self.learns_from = method_class(run.method).learns_from
+        self.material: Material = gather(workspace, run, self.learns_from)
         self.notes: list[str] = list(self.material.notes)
         assert run.dataset_id is not None
-        self.features = Features(workspace, self.backbone, run.dataset_id)
+        self.dataset_id = run.dataset_id
+        self.judge = Judge(workspace, self.backbone, self._test_features, self._check)
 
     def run(self) -> dict[str, Any]:
         classes = list(range(len(self.material.class_names)))
         base, new = base_new_classes(len(classes)) if self.row.protocol == "base-to-new" else (classes, [])
+        # Without labels nobody knows which images belong to the base classes: learn with all, judge both halves.
+        known = classes if self.learns_from == "unlabelled" else base
         # The same seed before and after a restart: what a resumed run does not load, it draws again.
         random.seed(self.row.seed)
         np.random.seed(self.row.seed)
         torch.manual_seed(self.row.seed)
-        method = create_method(self.row.method, self.backbone, self._names(base), **self.row.config["settings"])
-        method.descriptions = [self.material.descriptions[c] for c in base]
+        method = create_method(self.row.method, self.backbone, self._names(known), **self.row.config["settings"])
+        method.descriptions = [self.material.descriptions[c] for c in known]
+        if known == base and (new or self.row.config.get("test_datasets")):
+            method.for_classes(method.class_names)  # refuses what is bound to its classes before hours are spent
         started = time.monotonic()
-        trained_on = self._train(method, base)
+        trained_on = self._train(method, known)
         seconds = time.monotonic() - started
-        parts = [self._judge(method, base)] + ([self._judge(method.for_classes(self._names(new)), new)] if new else [])
-        summary = self._summary(parts) | {
+        parts = self._judge(method, known, [base, new] if new else [base])
+        summaries = [part.summary() for part, _ in parts]
+        if not parts[0][0].items:
+            self.notes.append("There was no labelled image left to test on.")
+        summary = base_to_new(*summaries) if new else summaries[0]
+        if self.material.targets:
+            summary = with_targets(summary, self._judge_targets(method))
+        summary |= {
             "train_seconds": round(seconds, 1),
             "images_trained": trained_on,
             "learned_numbers": sum(p.numel() for p in method.trainable_parameters().values()),
@@ -96,32 +98,44 @@ class _Performance:
     def _train(self, method: PromptMethod, classes: list[int]) -> int:
         if method.fitting == "none":
             return 0
-        items, labels = self.material.restricted(classes, self.material.train)
+        if self.learns_from == "unlabelled":
+            items, labels = self.material.train, torch.full((len(self.material.train),), -1)
+        else:
+            items, labels = self.material.restricted(classes, self.material.train)
+            self._note_missing(classes, labels)
         if not items:
             raise DataError("No training image has a label yet.", "Label some images, or import them with labels.")
+        examples = self._examples(method, classes, items, labels)
+        if self.learns_from == "domains":
+            names = sorted({item.domain for item in items})
+            examples.domains = torch.tensor([names.index(item.domain) for item in items])
+            if there := self.material.unlabelled:
+                examples.unlabelled = self._examples(method, [], there, torch.full((len(there),), -1))
+        for epoch in train(method, examples, self.config, self.row.seed, self.folder / "checkpoint.pt", self._on_step):
+            self._report(epoch)
+        return len(items)
+
+    def _note_missing(self, classes: list[int], labels: Tensor) -> None:
         missing = sorted(set(range(len(classes))) - set(labels.tolist()))
         if missing:
             name = self.material.class_names[classes[missing[0]]]
             self.notes.append(
                 f"{len(missing)} of {len(classes)} classes have no labelled training image, such as “{name}”."
             )
-        examples = self._examples(method, classes, items, labels)
-        for epoch in train(method, examples, self.config, self.row.seed, self.folder / "checkpoint.pt", self._on_step):
-            self._report(epoch)
-        return len(items)
 
     def _examples(self, method: PromptMethod, classes: list[int], items: list[Item], labels: Tensor) -> Examples:
         if not method.frozen_images or (self.config.views == 0 and method.fitting == "gradient"):
-            return Examples(labels, pixels=LiveCrops(self.workspace, self.backbone, items, self.config))
-        centre = self._get(items, 0.02, "Looking at the training images")
+            plain = self._get(items, 0.02, "Looking at the training images") if method.frozen_images else None
+            live = LiveCrops(self.workspace, self.backbone, items, self.config)
+            return Examples(labels, pixels=live, plain=plain)
+        plain = self._get(items, 0.02, "Looking at the training images")
         val_items, val_labels = self.material.restricted(classes, self.material.val)
         val = self._get(val_items, 0.04, "Looking at the validation images") if val_items else None
-        if not self.config.views:  # solved in one go, on the images as they are
-            return Examples(labels, centre[None], val_features=val, val_labels=val_labels if val_items else None)
-        views = crop_views(
-            self.features, items, self.config, self._share(0.05, 0.25, "Preparing cropped views"), self._check
-        )
-        return Examples(labels, views, val_features=val, val_labels=val_labels if val_items else None)
+        views = plain[None]  # methods that are solved in one go see the images as they are
+        if self.config.views:
+            preparing = self._share(0.05, 0.25, "Preparing cropped views")
+            views = crop_views(self._features(self.dataset_id), items, self.config, preparing, self._check)
+        return Examples(labels, views, val_features=val, val_labels=val_labels if val_items else None, plain=plain)
 
     def _on_step(self, done: int, of: int) -> None:
         self.observer.check_cancelled()
@@ -140,47 +154,38 @@ class _Performance:
 
     # --- judgement ------------------------------------------------------------
 
-    def _judge(self, method: PromptMethod, classes: list[int]) -> _Part:
-        items, labels = self.material.restricted(classes, self.material.test)
-        part = _Part(classes, items, labels)
-        features = self._get(items, 0.85, "Looking at the test images")
-        zero_shot = create_method("zero-shot", self.backbone, method.class_names)
-        part.zero_shot = probabilities(zero_shot, features)
-        if method.frozen_images:
-            part.learned = probabilities(method, features)
-        else:
-            part.learned = probabilities(
-                method, pixels=pixel_batches(self.workspace, self.backbone, items), on_batch=lambda done: self._check()
-            )
-        return part
+    def _judge(self, method: PromptMethod, known: list[int], groups: list[list[int]]) -> list[tuple[Part, list[int]]]:
+        """Each group of classes judged by itself, and the classes' positions in the data set."""
+        parts = []
+        for classes in groups:
+            items, labels = self.material.restricted(classes, self.material.test)
+            names, columns, asked = self._names(classes), None, method
+            if classes != known and set(classes) <= set(known):
+                columns = [known.index(c) for c in classes]
+            elif classes != known:
+                asked = method.for_classes(names)
+            parts.append((self.judge.part(asked, names, items, labels, columns), classes))
+        return parts
 
-    def _summary(self, parts: list[_Part]) -> dict[str, Any]:
-        summaries = [
-            summarise(part.learned, as_int64(part.labels), self._names(part.classes))
-            | {"zero_shot": _brief(summarise(part.zero_shot, as_int64(part.labels), self._names(part.classes)))}
-            for part in parts
-        ]
-        if not len(parts[0].items):
-            self.notes.append("There was no labelled image left to test on.")
-        if len(parts) == 1:
-            return summaries[0]
-        base, new = summaries
-        together = {
-            "base_accuracy": base["accuracy"],
-            "new_accuracy": new["accuracy"],
-            "harmonic_mean": harmonic_mean(base["accuracy"], new["accuracy"]),
-        }
-        ready_made = {
-            "base_accuracy": base["zero_shot"]["accuracy"],
-            "new_accuracy": new["zero_shot"]["accuracy"],
-            "harmonic_mean": harmonic_mean(base["zero_shot"]["accuracy"], new["zero_shot"]["accuracy"]),
-        }
-        return base | together | {"zero_shot": base["zero_shot"] | ready_made, "new": new}
+    def _judge_targets(self, method: PromptMethod) -> dict[str, dict[str, Any]]:
+        """The method on every other data set or domain, by its name; few numbers of each."""
+        found = {}
+        for target in self.material.targets:
+            names = target.class_names
+            asked = method if names == method.class_names else method.for_classes(names)
+            labels = torch.tensor([item.label for item in target.items])
+            part = self.judge.part(asked, names, target.items, labels, dataset_id=target.dataset_id)
+            whole = part.summary()
+            kept = ("accuracy", "macro_f1", "ece")
+            found[target.name] = {key: whole[key] for key in (*kept, "images")} | {
+                "zero_shot": {key: whole["zero_shot"][key] for key in kept}
+            }
+        return found
 
-    def _leave_behind(self, method: PromptMethod, parts: list[_Part], summary: dict[str, Any]) -> None:
+    def _leave_behind(self, method: PromptMethod, parts: list[tuple[Part, list[int]]], summary: dict[str, Any]) -> None:
         self.observer.progress(0.98, "Writing the results")
         method.save(self.folder / "prompt")
-        rows = [(part.items, [part.classes[int(c)] for c in part.labels], part.learned, part.classes) for part in parts]
+        rows = [(part.items, [classes[int(c)] for c in part.labels], part.learned, classes) for part, classes in parts]
         write_predictions(self.folder / "predictions.parquet", rows, self.material.class_names)
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False), encoding="utf-8")
         files = {
@@ -198,8 +203,15 @@ class _Performance:
 
     # --- progress -------------------------------------------------------------
 
+    def _features(self, dataset_id: int) -> Features:
+        return Features(self.workspace, self.backbone, dataset_id)
+
     def _get(self, items: list[Item], start: float, message: str) -> Tensor:
-        return self.features.get(items, self._share(start, start + 0.1, message), self._check)
+        return self._features(self.dataset_id).get(items, self._share(start, start + 0.1, message), self._check)
+
+    def _test_features(self, items: list[Item], dataset_id: int | None) -> Tensor:
+        share = self._share(0.85, 0.95, "Looking at the test images")
+        return self._features(dataset_id or self.dataset_id).get(items, share, self._check)
 
     def _share(self, start: float, end: float, message: str) -> Callable[[float, str], None]:
         return lambda fraction, detail: self.observer.progress(
@@ -208,7 +220,3 @@ class _Performance:
 
     def _check(self) -> None:
         self.observer.check_cancelled()
-
-
-def _brief(summary: dict[str, Any]) -> dict[str, Any]:
-    return {key: summary[key] for key in ("accuracy", "macro_f1", "ece", "per_class", "confusion")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -28,6 +29,10 @@ class TrainRequest(BaseModel):
     """Labelled images per class; 0 takes all."""
     seeds: list[int] = Field([1, 2, 3], min_length=1, max_length=100)
     protocol: Protocol = "few-shot"
+    test_datasets: list[int] = []
+    """Data sets to test on beside its own (protocol cross-dataset)."""
+    target_domains: list[str] = []
+    """Domains to test on, and not to learn their labels (protocol domain-generalisation)."""
     settings: dict[str, Any] = {}
     """The method's settings where they differ from its defaults."""
     training: dict[str, Any] = {}
@@ -59,6 +64,9 @@ def create_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
     """
     entry = method_entry(request.method)
     check_settings(entry, request.settings)
+    if entry.learns_from == "unlabelled" and request.protocol == "few-shot":
+        request = request.model_copy(update={"protocol": "unsupervised"})
+    check_protocol(entry, request)
     config = training_config(entry, request)
     with workspace.session() as session:
         dataset = session.get(Dataset, request.dataset_id)
@@ -66,7 +74,14 @@ def create_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
             raise DataError("This data set no longer exists.", "Choose another one.")
         _check_enough(session, dataset, request, entry)
         method_settings = _defaults(entry) | request.settings
-        config_dump = {"settings": method_settings, "training": config.model_dump() if entry.trains else {}}
+        config_dump: dict[str, Any] = {
+            "settings": method_settings,
+            "training": config.model_dump() if entry.trains else {},
+        }
+        if request.test_datasets:
+            config_dump["test_datasets"] = _others(session, request)
+        if request.target_domains:
+            config_dump["target_domains"] = _domains(session, dataset, request)
         experiment = _hash(dataset.fingerprint, request, config_dump)
         runs = [
             Run(
@@ -76,7 +91,7 @@ def create_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
                 backbone=request.backbone,
                 method=entry.name,
                 protocol=request.protocol,
-                shots=request.shots if entry.trains else 0,
+                shots=request.shots if entry.trains and entry.learns_from != "unlabelled" else 0,
                 seed=seed,
                 experiment=experiment,
                 config=config_dump,
@@ -93,7 +108,7 @@ def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, ent
             f"“{dataset.name}” has {len(dataset.classes) or 'no'} class{'' if len(dataset.classes) == 1 else 'es'}.",
             "A prompt tells classes apart: import images of at least two.",
         )
-    if entry.trains and not has_labels(session, dataset.id):
+    if entry.trains and entry.learns_from != "unlabelled" and not has_labels(session, dataset.id):
         raise DataError(
             f"No training image of “{dataset.name}” has a label yet.", "Label some images, or import them with labels."
         )
@@ -103,13 +118,66 @@ def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, ent
         )
 
 
-def has_labels(session: Session, dataset_id: int) -> bool:
+def check_protocol(entry: MethodEntry, request: TrainRequest) -> None:
+    """Refuse a protocol that the method cannot follow, or that lacks what it is about.
+
+    Raises:
+        ConfigError: says what does not fit and what would.
+    """
+    protocol, needs = request.protocol, entry.learns_from
+    if protocol == "unsupervised" and entry.trains and needs != "unlabelled":
+        raise ConfigError(f"{entry.title} learns from labels.", "Choose a method for images without labels.")
+    if needs == "domains" and protocol != "domain-generalisation":
+        raise ConfigError(
+            f"{entry.title} learns from images of several sites or scanners.",
+            "Choose the protocol “domain-generalisation”, and the domains to test on.",
+        )
+    if needs == "unlabelled" and protocol in ("cross-dataset", "domain-generalisation"):
+        raise ConfigError(
+            f"{entry.title} adapts itself to the images it is shown.", "Train it on the images that you want to sort."
+        )
+    if (needs == "masks") != (protocol == "zero-shot-anomaly") and entry.trains:
+        raise ConfigError(f"{entry.title} and the protocol “{protocol}” do not fit together.", "Choose another one.")
+    if (protocol == "cross-dataset") != bool(request.test_datasets) and protocol != "zero-shot-anomaly":
+        raise ConfigError(
+            "Data sets to test on belong to the protocol “cross-dataset”.", "Choose both, or neither of them."
+        )
+    if (protocol == "domain-generalisation") != bool(request.target_domains):
+        raise ConfigError(
+            "Domains to test on belong to the protocol “domain-generalisation”.", "Choose both, or neither of them."
+        )
+
+
+def _others(session: Session, request: TrainRequest) -> list[int]:
+    """The data sets to test on, checked."""
+    for other in request.test_datasets:
+        found = session.get(Dataset, other)
+        if found is None or found.deleted_at is not None:
+            raise DataError("A data set to test on no longer exists.", "Choose another one.")
+        if not has_labels(session, other, ("train", "val", "test")):
+            raise DataError(f"No image of “{found.name}” has a label.", "Choose another data set to test on.")
+    return request.test_datasets
+
+
+def _domains(session: Session, dataset: Dataset, request: TrainRequest) -> list[str]:
+    """The domains to test on, checked."""
+    known = sorted(session.scalars(select(Sample.domain).where(Sample.dataset_id == dataset.id).distinct()))
+    unknown = [name for name in request.target_domains if name not in known]
+    listed = ", ".join(name for name in known if name) or "none: its images do not say where they are from"
+    if unknown:
+        raise DataError(f"“{dataset.name}” has no domain “{unknown[0]}”.", f"Its domains are {listed}.")
+    if not set(known) - set(request.target_domains):
+        raise DataError("No domain would be left to train on.", f"Leave out at least one of {listed}.")
+    return request.target_domains
+
+
+def has_labels(session: Session, dataset_id: int, splits: Sequence[str] = ("train",)) -> bool:
     """Whether a data set has labelled images to learn from: it came with labels, or readers gave some.
 
     Quick for any number of images; that readers took all their labels back shows when the training begins.
     """
     came = select(Sample.id).where(
-        Sample.dataset_id == dataset_id, Sample.split == "train", Sample.class_id.is_not(None)
+        Sample.dataset_id == dataset_id, Sample.split.in_(splits), Sample.class_id.is_not(None)
     )
     given = (
         select(Annotation.id)

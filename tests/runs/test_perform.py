@@ -129,7 +129,7 @@ BAD = [
     ({"training": {"epochs": 0}}, "epochs"),
     ({"training": {"epoch": 5}}, "epoch"),
     ({"training": {"learning_rate": "fast"}}, "learning_rate"),
-    ({"training": {"optimizer": "adam"}}, "optimizer"),
+    ({"training": {"optimizer": "lion"}}, "optimizer"),
     ({"settings": {"n_context": 4}}, "n_context"),
     ({"settings": {"n_ctx": 0}}, "at least 1"),
     ({"settings": {"n_ctx": 65}}, "at most 64"),

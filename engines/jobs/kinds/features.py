@@ -17,7 +17,8 @@ class FeaturesPayload(BaseModel):
 @job_kind("features", lane="long", title=lambda payload: f"Look at the images with {payload.backbone}")
 def run(job: JobContext, payload: FeaturesPayload) -> dict[str, Any]:
     from engines.backbones import load_backbone
-    from engines.runs.material import Features, all_items
+    from engines.runs.material import all_items
+    from engines.runs.views import Features
 
     items = all_items(job.workspace, payload.dataset_id)
     features = Features(job.workspace, load_backbone(payload.backbone), payload.dataset_id)
