@@ -68,6 +68,8 @@ class PromptMethod(OfficialNames):
     """Whether the image tower is left as it is, so that its features are computed once and cached."""
     image_views: ClassVar[int] = 1
     """How many views of an image a training step needs; where more than one, `loss` gets pixels [V, B, 3, H, W]."""
+    new_classes: ClassVar[bool] = True
+    """Whether it can be used on classes it was not trained on, with its default settings."""
     phases: ClassVar[int] = 1
     """Corrections per step. With more than one, only parameters that a phase gives a gradient are changed in it."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -150,7 +152,7 @@ class PromptMethod(OfficialNames):
     @property
     def class_bound(self) -> bool:
         """Whether what it learned belongs to its classes, so that it cannot be used on others."""
-        return False
+        return not self.new_classes
 
     # --- what every method has ------------------------------------------------
 

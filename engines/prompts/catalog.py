@@ -41,6 +41,7 @@ class MethodEntry:
     fitting: str
     frozen_images: bool
     learns_from: str
+    new_classes: bool
     schema: dict[str, Any]
     """JSON schema of the settings."""
     training: dict[str, dict[str, Any]]
@@ -135,6 +136,7 @@ def describe_methods() -> list[dict[str, Any]]:
                 "fitting": cls.fitting,
                 "frozen_images": cls.frozen_images,
                 "learns_from": cls.learns_from,
+                "new_classes": cls.new_classes,
                 "schema": cls.Config.model_json_schema(),
                 "training": training,
                 "file": f"{cls.__module__.replace('.', '/')}.py",

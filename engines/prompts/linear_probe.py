@@ -58,6 +58,7 @@ class LinearProbe(PromptMethod):
     Config = LinearProbeConfig
     config: LinearProbeConfig
     fitting = "closed-form"
+    new_classes = False
 
     def __init__(self, backbone: Backbone, class_names: list[str], config: Any) -> None:
         super().__init__(backbone, class_names, config)
@@ -67,10 +68,6 @@ class LinearProbe(PromptMethod):
     def build(self) -> None:
         self.weight = nn.Parameter(torch.zeros(len(self.class_names), self.backbone.embed_dim))
         self.bias = nn.Parameter(torch.zeros(len(self.class_names)))
-
-    @property
-    def class_bound(self) -> bool:
-        return True
 
     def logits(self, pixels: Tensor | None = None, *, features: Tensor | None = None) -> Tensor:
         return self._images(pixels, features) @ self.weight.T + self.bias

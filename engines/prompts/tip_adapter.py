@@ -99,6 +99,7 @@ class TipAdapter(PromptMethod):
     Config = TipAdapterConfig
     config: TipAdapterConfig
     fitting: ClassVar[Literal["none", "gradient", "closed-form"]] = "closed-form"
+    new_classes = False
     official_names: ClassVar[dict[str, str]] = {"keys": "adapter.weight", "values": "cache_values"}
 
     @classmethod
@@ -125,10 +126,6 @@ class TipAdapter(PromptMethod):
         self.register_buffer("alpha", torch.tensor(self.config.init_alpha))
         self.register_buffer("beta", torch.tensor(self.config.init_beta))
         self._make_room(0)
-
-    @property
-    def class_bound(self) -> bool:
-        return True
 
     @cached_property
     def ready_made(self) -> Tensor:

@@ -59,47 +59,49 @@ def create_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
     """Check the request and write one `Run` row a seed (state `queued`).
 
     Raises:
-        ConfigError: unknown method or settings.
-        DataError: there is no such data set, or it has too few labelled images or classes.
+        ConfigError: unknown method or settings, or a protocol that they do not fit.
+        DataError: there is no such data set, or it has too few labelled images, classes or domains.
     """
+    runs = plan_runs(workspace, request)
+    with workspace.session() as session:
+        session.add_all(runs)
+    return runs
+
+
+def plan_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
+    """The runs that a request asks for, one a seed, checked but written nowhere; errors as for `create_runs`."""
     entry = method_entry(request.method)
     check_settings(entry, request.settings)
     if entry.learns_from == "unlabelled" and request.protocol == "few-shot":
         request = request.model_copy(update={"protocol": "unsupervised"})
     check_protocol(entry, request)
-    config = training_config(entry, request)
+    training = training_config(entry, request).model_dump() if entry.trains else {}
+    config: dict[str, Any] = {"settings": _defaults(entry) | request.settings, "training": training}
     with workspace.session() as session:
         dataset = session.get(Dataset, request.dataset_id)
         if dataset is None or dataset.deleted_at is not None:
             raise DataError("This data set no longer exists.", "Choose another one.")
         _check_enough(session, dataset, request, entry)
-        method_settings = _defaults(entry) | request.settings
-        config_dump: dict[str, Any] = {
-            "settings": method_settings,
-            "training": config.model_dump() if entry.trains else {},
-        }
         if request.test_datasets:
-            config_dump["test_datasets"] = _others(session, request)
+            config["test_datasets"] = _others(session, request)
         if request.target_domains:
-            config_dump["target_domains"] = _domains(session, dataset, request)
-        experiment = _hash(dataset.fingerprint, request, config_dump)
-        runs = [
-            Run(
-                name=_name(entry, dataset, request),
-                dataset_id=dataset.id,
-                dataset_fingerprint=dataset.fingerprint,
-                backbone=request.backbone,
-                method=entry.name,
-                protocol=request.protocol,
-                shots=request.shots if entry.trains and entry.learns_from != "unlabelled" else 0,
-                seed=seed,
-                experiment=experiment,
-                config=config_dump,
-            )
-            for seed in (request.seeds if entry.trains else request.seeds[:1])
-        ]
-        session.add_all(runs)
-    return runs
+            config["target_domains"] = _domains(session, dataset, request)
+    labelled = entry.trains and entry.learns_from != "unlabelled"
+    return [
+        Run(
+            name=_name(entry, dataset, request),
+            dataset_id=dataset.id,
+            dataset_fingerprint=dataset.fingerprint,
+            backbone=request.backbone,
+            method=entry.name,
+            protocol=request.protocol,
+            shots=request.shots if labelled else 0,
+            seed=seed,
+            experiment=_hash(dataset.fingerprint, request, config),
+            config=config,
+        )
+        for seed in (request.seeds if entry.trains else request.seeds[:1])
+    ]
 
 
 def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, entry: MethodEntry) -> None:
@@ -127,6 +129,11 @@ def check_protocol(entry: MethodEntry, request: TrainRequest) -> None:
     protocol, needs = request.protocol, entry.learns_from
     if protocol == "unsupervised" and entry.trains and needs != "unlabelled":
         raise ConfigError(f"{entry.title} learns from labels.", "Choose a method for images without labels.")
+    if not entry.new_classes and needs != "unlabelled" and protocol in ("base-to-new", "cross-dataset"):
+        raise ConfigError(
+            f"{entry.title} learns something for each of its classes, so it cannot be used on others.",
+            "Choose the protocol “few-shot”, or a method that is shared by all classes.",
+        )
     if needs == "domains" and protocol != "domain-generalisation":
         raise ConfigError(
             f"{entry.title} learns from images of several sites or scanners.",
