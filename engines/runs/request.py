@@ -86,7 +86,8 @@ def plan_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
             config["test_datasets"] = _others(session, request)
         if request.target_domains:
             config["target_domains"] = _domains(session, dataset, request)
-    labelled = entry.trains and entry.learns_from != "unlabelled"
+    # What learns without labels does not depend on how many there are: one run, however it was asked for.
+    request = request if entry.trains and entry.learns_from != "unlabelled" else request.model_copy(update={"shots": 0})
     return [
         Run(
             name=_name(entry, dataset, request),
@@ -95,7 +96,7 @@ def plan_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
             backbone=request.backbone,
             method=entry.name,
             protocol=request.protocol,
-            shots=request.shots if labelled else 0,
+            shots=request.shots,
             seed=seed,
             experiment=_hash(dataset.fingerprint, request, config),
             config=config,

@@ -174,3 +174,52 @@ def test_standard_output_is_for_results(run: Run) -> None:
 def test_unwritable_workspace(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     assert "cannot be written" in run("data", "list", "--workspace", str(tmp_path / "file" / "w"), code=1).stderr
+
+
+def test_bench_survives_its_own_end(run: Run, home: Path, imported: dict[str, Any]) -> None:
+    grid = ["bench", "--methods", "coop,kgcoop", "--datasets", "Shapes", "--shots", "2", "--seeds", "1,2"]
+    quick = ["--set", "epochs=3", "--set", "views=2", "--set", "coop.n_ctx=4"]
+    environment = {**os.environ, "PROMPTLOUPE_WORKSPACE": str(home / "clinic")}
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *grid, *quick],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    assert killed.stderr is not None
+    assert b"4 trainings" in killed.stderr.readline()
+    killed.kill()
+    killed.wait()
+    result = value(run(*grid, *quick, "--resume", "--json", "--out", str(home / "bench")))
+    assert len(result["runs"]) == 4
+    assert not result["failed"]
+    assert {cell["method"] for cell in result["cells"]} == {"Ready-made prompt", "CoOp", "KgCoOp"}
+    assert all(0 <= cell["mean"] <= 1 for cell in result["cells"])
+    assert {file.name for file in (home / "bench").iterdir()} == {"table.csv", "table.md", "table.tex", "figure.html"}
+    with_all = run(*grid, *quick, "--resume")
+    assert "4 of them done already" in with_all.stderr
+    assert "CoOp" in with_all.stdout
+    known = {row["run"] for row in value(run("runs", "--json"))}
+    assert set(result["runs"]) <= known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--methods", "copo"], "no method"),
+        (["--datasets", "nowhere"], "no data set"),
+        (["--shots", "many"], "whole numbers"),
+        (["--seeds", "1,1"], "different"),
+        (["--seeds", ""], "seeds"),
+        (["--protocol", "guess"], "protocol"),
+        (["--protocol", "domain-generalisation"], "no domain"),
+        (["--set", "coop.words=3"], "words"),
+        (["--set", "epochs=none"], "epochs"),
+        (["--set", "passes=3"], "passes"),
+    ],
+)
+def test_bench_refuses_in_words(run: Run, imported: dict[str, Any], arguments: list[str], said: str) -> None:
+    asked = {"--methods": "coop", "--datasets": "Shapes"} | dict(zip(arguments[::2], arguments[1::2], strict=True))
+    failed = run("bench", *[part for pair in asked.items() for part in pair], code=1)
+    assert said in failed.stderr
