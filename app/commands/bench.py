@@ -25,7 +25,7 @@ from app.commands._shared import (
 from app.commands.train import sort_settings
 from engines import jobs
 from engines.errors import JobError, PromptloupeError
-from engines.prompts.catalog import method_catalog, method_entry
+from engines.prompts.catalog import PROTOCOLS, method_catalog, method_entry
 from engines.prompts.settings import TrainingConfig, parse
 from engines.runs.bench import BenchRequest, Grid, dataset_names, submit_bench
 from engines.runs.bench_table import BenchTable, make_table
@@ -41,9 +41,7 @@ def bench(
     datasets: Annotated[str, typer.Option(help="Names of data sets with commas between, or all.")] = "all",
     protocol: Annotated[
         str,
-        typer.Option(
-            help="few-shot, base-to-new, cross-dataset, domain-generalisation, unsupervised or zero-shot-anomaly."
-        ),
+        typer.Option(help=f"One of {', '.join(PROTOCOLS)}."),
     ] = "few-shot",
     targets: Annotated[str, typer.Option(help="Data sets to test on (cross-dataset, zero-shot-anomaly).")] = "",
     shots: Annotated[str, typer.Option(help="Labelled images per class, such as 1,2,4,8,16; 0 takes all.")] = "16",

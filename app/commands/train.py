@@ -22,7 +22,7 @@ from app.commands._shared import (
 )
 from engines import jobs
 from engines.errors import ConfigError
-from engines.prompts.catalog import MethodEntry, method_entry
+from engines.prompts.catalog import PROTOCOLS, MethodEntry, method_entry
 from engines.prompts.settings import TrainingConfig
 from engines.store import Job, Run, Workspace
 
@@ -38,7 +38,13 @@ def train(
     backbone: Annotated[str, typer.Option(help="See: promptloupe backbones.")] = "mini-clip",
     shots: Annotated[int, typer.Option(help="Labelled images per class; 0 takes all.", min=0)] = 16,
     seed: Annotated[list[int] | None, typer.Option(help="Repeat for several; 1 where left out.")] = None,
-    protocol: Annotated[str, typer.Option(help="few-shot or base-to-new.")] = "few-shot",
+    protocol: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")] = "few-shot",
+    test_data: Annotated[
+        list[str] | None, typer.Option(help="Data set to test on, for cross-dataset and zero-shot-anomaly.")
+    ] = None,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="Domain to test on and not to learn from, for domain-generalisation.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="name=value, of the method or the training.")
     ] = None,
@@ -47,7 +53,12 @@ def train(
 ) -> None:
     """Train a prompt in the background and wait for its result."""
     ws = opened(workspace)
-    runs = start(ws, data, method, backbone, shots, seed or [1], protocol, parse_settings(settings or []))
+    targets = {
+        "test_datasets": [find_dataset(ws, name).id for name in test_data or []],
+        "target_domains": domain or [],
+    }
+    chosen = parse_settings(settings or [])
+    runs = start(ws, data, method, backbone, shots, seed or [1], protocol, chosen, targets)
     finished = finish(ws, runs, quiet=as_json)
     if as_json:
         emit([{"run": run.id, "seed": run.seed, "name": run.name, **run.summary} for run in finished])
@@ -66,6 +77,7 @@ def start(
     seeds: list[int],
     protocol: str,
     chosen: dict[str, Any],
+    targets: dict[str, Any] | None = None,
 ) -> list[Run]:
     """Queue one run a seed. Settings go to the method or to the training, whichever knows them."""
     from engines.jobs.kinds.train import submit_training
@@ -84,6 +96,7 @@ def start(
             "protocol": protocol,
             "settings": settings,
             "training": training,
+            **(targets or {}),
         },
         "the training",
     )
@@ -123,10 +136,17 @@ def sentence(run: Run) -> str:
             f" {percent(summary['new_accuracy'])} on classes it never saw (harmonic mean"
             f" {percent(summary['harmonic_mean'])}; ready-made prompt {percent(zero.get('harmonic_mean'))})."
         )
-    return (
+    own = (
         f"{title}, seed {run.seed}: {percent(summary.get('accuracy'))} of {summary.get('images', 0):,} test images"
         f" right; the ready-made prompt {percent(zero.get('accuracy'))}."
     )
+    return own + "".join(_elsewhere(name, found) for name, found in summary.get("targets", {}).items())
+
+
+def _elsewhere(name: str, found: dict[str, Any]) -> str:
+    """What came out on another data set or domain."""
+    ready = found.get("zero_shot", {}).get("accuracy")
+    return f" On “{name}” {percent(found.get('accuracy'))} (ready-made {percent(ready)})."
 
 
 def predict(
