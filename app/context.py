@@ -66,15 +66,31 @@ class AppContext:
             tell_errors(fn), inputs, outputs, queue=False, show_progress="hidden", api_visibility="private"
         )
 
-    def listen(self, event: Callable[..., Any], fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
+    def listen(
+        self,
+        event: Callable[..., Any],
+        fn: Callable[..., Any],
+        inputs: Any = None,
+        outputs: Any = None,
+        every: bool = False,
+    ) -> Any:
         """Answer an event such as `button.click` with `fn`; queue a job for what takes long.
+
+        With `every`, a click also counts that comes before the last one was answered. Gradio drops such clicks, which
+        is right for buttons that begin something, and wrong for those that lead on.
 
         Listeners never wait for each other. They go through Gradio's queue all the same: only there do errors reach
         the page as messages, and only there does a changed `gr.State` fire its `change`. (A handler of `on_tick`
         gives a `gr.State` a new value without that.)
         """
         return event(
-            tell_errors(fn), inputs, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+            tell_errors(fn),
+            inputs,
+            outputs,
+            concurrency_limit=None,
+            show_progress="hidden",
+            api_visibility="private",
+            trigger_mode="multiple" if every else None,
         )
 
     def remembered(self, key: str, default: Any = None) -> gr.BrowserState:

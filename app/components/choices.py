@@ -18,6 +18,10 @@ SEEDS = {"once": 1, "3 times": 3, "5 times": 5}
 PROTOCOLS = {
     "on the classes it was trained on": "few-shot",
     "also on classes it never saw (base / new)": "base-to-new",
+    "on sites or scanners it never saw (domain generalisation)": "domain-generalisation",
+    "on other data sets (transfer)": "cross-dataset",
+    "on the images that were set aside": "unsupervised",
+    "where the defects are (anomaly maps)": "zero-shot-anomaly",
 }
 DEFAULTS: dict[str, Any] = {
     "dataset_id": None,
@@ -26,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "shots": 16,
     "seeds": 3,
     "protocol": "few-shot",
+    "targets": [],
     "settings": {},
 }
 """What is chosen at first; the browser remembers it under the key `choice`. `settings` holds the values of the form
@@ -43,6 +48,7 @@ def checked(remembered: Any) -> dict[str, Any]:
         "shots": value["shots"] in SHOTS.values(),
         "seeds": value["seeds"] in SEEDS.values(),
         "protocol": value["protocol"] in PROTOCOLS.values(),
+        "targets": isinstance(value["targets"], list),
         "settings": isinstance(value["settings"], dict),
     }
     return {key: value[key] if fits.get(key, True) else default for key, default in DEFAULTS.items()}
@@ -61,6 +67,7 @@ def choice_of(found: Experiment) -> dict[str, Any]:
         "shots": found.shots if entry and entry.trains else DEFAULTS["shots"],
         "seeds": nearest,
         "protocol": found.protocol,
+        "targets": [*found.config.get("target_domains", []), *found.config.get("test_datasets", [])],
         "settings": {name: value for name, value in settings.items() if value != usual.get(name)},
     }
 
@@ -79,7 +86,7 @@ def request_of(entry: MethodEntry, given: Sequence[Any], changed: Mapping[str, A
     Raises:
         ConfigError: something was chosen that does not exist.
     """
-    dataset_id, backbone, method, shots, seeds, protocol = given
+    dataset_id, backbone, method, shots, seeds, protocol, targets = given
     own = entry.schema.get("properties", {})
     values = {
         "dataset_id": dataset_id,
@@ -88,6 +95,8 @@ def request_of(entry: MethodEntry, given: Sequence[Any], changed: Mapping[str, A
         "shots": shots,
         "seeds": list(range(1, seeds + 1)) if seeds in SEEDS.values() else [],
         "protocol": protocol,
+        "target_domains": (targets or []) if protocol == "domain-generalisation" else [],
+        "test_datasets": (targets or []) if protocol in ("cross-dataset", "zero-shot-anomaly") else [],
         "settings": {name: value for name, value in changed.items() if name in own},
         "training": {name: value for name, value in changed.items() if name not in own},
     }

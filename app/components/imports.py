@@ -102,8 +102,8 @@ def build_imports(context: AppContext) -> ImportForm:
 
     context.listen(button.click, start, [source, upload, name, reader, *inputs], [started, source, upload, name])
     context.listen(source.submit, start, [source, upload, name, reader, *inputs], [started, source, upload, name])
-    context.listen(browse.click, _open_browser, source, listing)
-    context.listen(listing.action, _browse, source, [listing, source])
+    context.listen(browse.click, _open_browser, source, listing, every=True)
+    context.listen(listing.action, _browse, source, [listing, source], every=True)
     return ImportForm(started)
 
 

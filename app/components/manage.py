@@ -98,6 +98,7 @@ class Manage:
             act,
             [followed, self.removed, self.changed],
             [followed, self.removed, self.dataset, self.changed],
+            every=True,
         )
 
 
@@ -128,10 +129,10 @@ def build_manage(context: AppContext, dataset: gr.BrowserState, changed: gr.Stat
         remove_dataset(workspace, _existing(workspace, chosen))
         return chosen, None, count + 1
 
-    context.listen(rename.click, open_form, dataset, [form, name])
-    context.listen(cancel.click, lambda: gr.Row(visible=False), None, form)
+    context.listen(rename.click, open_form, dataset, [form, name], every=True)
+    context.listen(cancel.click, lambda: gr.Row(visible=False), None, form, every=True)
     for event in (save.click, name.submit):
-        context.listen(event, save_name, [dataset, name, changed], [form, changed])
+        context.listen(event, save_name, [dataset, name, changed], [form, changed], every=True)
     context.listen(export.click, start_export, dataset, exported)
     context.listen(remove.click, move_to_bin, [dataset, changed], [removed, dataset, changed])
     return Manage(dataset, changed, exported, removed)

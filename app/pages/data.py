@@ -133,7 +133,7 @@ class DataPage:
         for part in (self.split, self.label, self.domain):
             context.listen(part.input, self.filter, [self.dataset, self.split, self.label, self.domain], images)
         context.listen(self.empty.action, lambda: context.submit("sample", {"sample": "blood-smear"}), None, started)
-        context.listen(self.gallery.action, self.act, [self.dataset, self.view], images)
+        context.listen(self.gallery.action, self.act, [self.dataset, self.view], images, every=True)
         context.listen(
             self.described.input, self.read_description, [self.dataset, self.described], [self.sentences, self.saved]
         )

@@ -51,7 +51,7 @@ def build(context: AppContext) -> None:
     context.on_load(look, inputs, listing)
     context.on_tick(look, inputs, listing)
     context.listen(which.input, choose, [which, log], [length, listing])
-    context.listen(listing.action, act, inputs, [length, log, listing])
+    context.listen(listing.action, act, inputs, [length, log, listing], every=True)
 
 
 def draw(workspace: Workspace, which: Literal["all", "running", "finished"], count: int, log_of: str) -> Html:

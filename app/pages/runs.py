@@ -126,10 +126,10 @@ class _RunsPage:
         for part in (self.words, self.dataset, self.method, self.binned):
             context.listen(part.change, self.ask, [self.opened, *self.asking], self.listed)
         acted = [*found, self.opened, self.sort, self.place]
-        context.listen(self.table.action, self.act, [self.opened, *self.asking], acted)
+        context.listen(self.table.action, self.act, [self.opened, *self.asking], acted, every=True)
         context.on_tick(self.keep_up, [self.seen, self.opened, *self.asking], [*found, self.seen])
         context.listen(self.delete.click, self.remove, [self.opened, *self.asking], [*found, self.opened, self.told])
-        context.listen(self.told.action, self.undo, self.asking, [*found, self.opened, self.told])
+        context.listen(self.told.action, self.undo, self.asking, [*found, self.opened, self.told], every=True)
 
     def begin(self, key: Any, request: gr.Request) -> list[Any]:
         """The list, and the result that the address or the browser's memory names."""
@@ -191,7 +191,7 @@ class _RunsPage:
         for radio in (self.seed, self.part):
             context.listen(radio.input, self.look, chosen, [*self.shown, self.place])
         context.listen(self.confusion.press, self.cell, chosen, [self.mistakes, self.place])
-        context.listen(self.mistakes.action, self.turn, [*chosen, self.place], [self.mistakes, self.place])
+        context.listen(self.mistakes.action, self.turn, [*chosen, self.place], [self.mistakes, self.place], every=True)
         for another in (self.opened.change, self.seed.input):
             context.listen(another, lambda: (None, Html("")), outputs=[self.upload, self.answer])
         asking = [self.opened, self.seed, self.upload]

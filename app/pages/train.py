@@ -21,21 +21,24 @@ from app.components.choices import (
 )
 from app.components.following import act_on, follow, run_ids, still_there
 from app.components.forms import Field, build_form, collect, told_on_field
-from app.components.html import Html, empty_state, link, notice, page_title, section, tag
-from app.components.icons import BARS
-from app.components.jobs import bar
+from app.components.html import Html, notice, page_title, section, tag
 from app.components.live import live_html, pressed
-from app.components.methods import begin_reading, method_cards, methods
+from app.components.methods import begin_reading, methods
+from app.components.offers import (
+    cards,
+    fitting_targets,
+    no_images,
+    protocols_for,
+    target_choices,
+    trainable_datasets,
+)
 from app.components.plot import plot
 from app.components.results import estimate_sentence
 from app.context import AppContext, Page, tell_errors
-from engines import jobs
 from engines.errors import ConfigError, PromptloupeError
 from engines.jobs.kinds.train import submit_training
 from engines.prompts.catalog import MethodEntry
-from engines.runs.request import TrainRequest, has_labels
-from engines.store import Workspace
-from engines.store.browse import dataset_summaries
+from engines.runs.request import TrainRequest
 from engines.store.run_queries import runs_by_id, training_jobs
 
 PAGE = Page(route="train", title="Train", order=40)
@@ -100,6 +103,15 @@ class _TrainPage:
                 interactive=True,
                 elem_id="train-protocol",
             )
+        self.targets = gr.Dropdown(
+            [],
+            label="Test on",
+            info="It learns no label from these.",
+            multiselect=True,
+            interactive=True,
+            visible=False,
+            elem_id="train-targets",
+        )
         with gr.Accordion("Model and settings: the paper’s are filled in", open=False, elem_id="train-settings"):
             self.backbone = gr.Dropdown(
                 [("mini-CLIP", "mini-clip")],
@@ -125,15 +137,25 @@ class _TrainPage:
 
     def listen(self) -> None:
         context, workspace = self.context, self.workspace
-        options = [self.dataset, self.backbone, self.cards, self.shots, self.seeds, self.protocol]
+        options = [self.dataset, self.backbone, self.cards, self.shots, self.seeds, self.protocol, self.targets]
         restored = [self.empty, self.chosen, *options, self.method, self.form, self.watched, *self.following]
         context.on_load(self.restore, [self.choice, self.watched], restored)
-        context.listen(self.cards.action, self.choose, [self.dataset, self.method], [self.cards, self.method])
+        context.listen(
+            self.cards.action, self.choose, [self.dataset, self.method], [self.cards, self.method], every=True
+        )
         gr.on(
             [self.dataset.change, self.backbone.change],
             tell_errors(self.look_again),
             [self.dataset, self.backbone, self.method],
             self.cards,
+            trigger_mode="always_last",
+            **HIDDEN,
+        )
+        gr.on(
+            [self.dataset.change, self.method.change, self.protocol.change],
+            tell_errors(self.offer),
+            [self.dataset, self.method, self.protocol, self.targets],
+            [self.protocol, self.targets, self.shots],
             trigger_mode="always_last",
             **HIDDEN,
         )
@@ -151,25 +173,26 @@ class _TrainPage:
 
         context.on_tick(look, [self.watched, self.stamp], self.following)
         context.on_tick(self.await_images, self.dataset, [self.empty, self.chosen, self.dataset])
-        context.listen(self.progress.action, act, self.watched, self.progress)
+        context.listen(self.progress.action, act, self.watched, self.progress, every=True)
 
     # --- what was chosen ----------------------------------------------------------
 
     def restore(self, remembered: Any, ids: Any) -> list[Any]:
         """What was chosen last, and the training that runs or ran last."""
         value, ids = checked(remembered), still_there(self.workspace, ids)
-        sets = _datasets(self.workspace)
+        sets = trainable_datasets(self.workspace)
         known = list(sets.values())
         value["dataset_id"] = value["dataset_id"] if value["dataset_id"] in known else next(iter(known), None)
         return [
-            gr.update(value=_no_images(self.workspace), visible=not sets),
+            gr.update(value=no_images(self.workspace), visible=not sets),
             gr.update(visible=bool(sets)),
             gr.update(choices=list(sets.items()), value=value["dataset_id"]),
             gr.update(choices=backbone_choices(value["backbone"]), value=value["backbone"]),
-            _cards(self.workspace, value["dataset_id"], value["method"], {}),
+            cards(self.workspace, value["dataset_id"], value["method"], {}),
             value["shots"],
             value["seeds"],
             value["protocol"],
+            value["targets"],
             value["method"],
             {"values": value["settings"], "drawn": uuid4().hex},
             ids,
@@ -180,16 +203,16 @@ class _TrainPage:
         """Show the choices as soon as there are images, and until then how far those are that are on their way."""
         if dataset_id is not None:
             return [gr.skip()] * 3
-        sets = _datasets(self.workspace)
+        sets = trainable_datasets(self.workspace)
         if not sets:
-            return [_no_images(self.workspace), gr.skip(), gr.skip()]
+            return [no_images(self.workspace), gr.skip(), gr.skip()]
         first = next(iter(sets.values()))
         return [gr.update(visible=False), gr.update(visible=True), gr.update(choices=list(sets.items()), value=first)]
 
     def choose(self, dataset_id: Any, name: str, event: gr.EventData) -> tuple[Html, Any]:
         action, value = pressed(event)
         name = value if action == "method" and value in methods() else name
-        return _cards(self.workspace, dataset_id, name, {}), name
+        return cards(self.workspace, dataset_id, name, {}), name
 
     def look_again(self, dataset_id: Any, model: str, name: str) -> Html:
         """Grey what the model cannot carry; the worker knows, once it has loaded the model."""
@@ -197,7 +220,23 @@ class _TrainPage:
             reasons = self.context.call("refusals", {"backbone": model})["reasons"]
         except PromptloupeError:
             reasons = {}  # the estimate says what is wrong with the model
-        return _cards(self.workspace, dataset_id, name, reasons)
+        return cards(self.workspace, dataset_id, name, reasons)
+
+    def offer(self, dataset_id: Any, name: str, protocol: str, chosen: Any) -> list[Any]:
+        """The protocols that fit the method and the images, and what can be tested on."""
+        entry = methods().get(name)
+        if entry is None:
+            return [gr.skip()] * 3
+        sites = target_choices(self.workspace, dataset_id, "domain-generalisation")
+        others = target_choices(self.workspace, dataset_id, "cross-dataset")
+        fitting = protocols_for(entry, len(sites), len(others))
+        protocol = protocol if protocol in fitting.values() else next(iter(fitting.values()))
+        choices = target_choices(self.workspace, dataset_id, protocol)
+        return [
+            gr.update(choices=list(fitting.items()), value=protocol),
+            gr.update(choices=choices, value=fitting_targets(chosen, choices, protocol), visible=bool(choices)),
+            gr.update(visible=entry.trains and entry.learns_from not in ("unlabelled", "masks")),
+        ]
 
     # --- the form of the method, and the start --------------------------------------
 
@@ -208,7 +247,7 @@ class _TrainPage:
         built = build_form(settings_fields(entry, protocol, shots), remembered.get("values"))
         fields, values = [field for field, _ in built], [part for _, part in built]
         form = _Form(entry, fields)
-        chosen = [self.dataset, self.backbone, self.method, self.shots, self.seeds, self.protocol]
+        chosen = [self.dataset, self.backbone, self.method, self.shots, self.seeds, self.protocol, self.targets]
         inputs = [*chosen, *values]
 
         def work_out(*given: Any) -> Html:
@@ -224,7 +263,9 @@ class _TrainPage:
         self.start.click(tell_errors(begin), inputs, answered, key="begin", **HIDDEN)
         for field, part in built:
             told_on_field(part, field)
-        changes: list[Callable[..., Any]] = [part.change for part in (self.dataset, self.backbone, self.seeds, *values)]
+        changes: list[Callable[..., Any]] = [
+            part.change for part in (self.dataset, self.backbone, self.seeds, self.targets, *values)
+        ]
         gr.on(
             [self.context.blocks.load, *changes],
             tell_errors(work_out),
@@ -287,31 +328,3 @@ def _listed(sentences: Sequence[str]) -> Html:
 
 def _quiet(words: str) -> Html:
     return tag("p", words, class_="pl-estimate")
-
-
-def _datasets(workspace: Workspace) -> dict[str, int]:
-    """Ids of the data sets by their names with their sizes, newest first."""
-    return {f"{d.name} ({d.images:,} images)": d.id for d in dataset_summaries(workspace) if d.images}
-
-
-def _no_images(workspace: Workspace) -> Html:
-    coming = [job for job in jobs.active(workspace) if job.kind in ("import", "sample")]
-    if coming:
-        return empty_state(BARS, "The images are on their way. This page goes on when they are here.", bar(coming[0]))
-    return empty_state(
-        BARS,
-        "Results will stand here. First load images: the sample set of blood cells is ready at once.",
-        link("Load images", "data", "pl-button primary"),
-    )
-
-
-def _cards(workspace: Workspace, dataset_id: Any, chosen: str, refused: Mapping[str, str]) -> Html:
-    """The methods; greyed where the model or the images cannot carry one."""
-    reasons = dict(refused)
-    with workspace.session() as session:
-        labelled = not isinstance(dataset_id, int) or has_labels(session, dataset_id)
-    if not labelled:
-        for entry in methods().values():
-            if entry.trains:
-                reasons.setdefault(entry.name, "Needs labelled images to learn from: these have no labels yet.")
-    return method_cards(list(methods().values()), chosen, reasons)

@@ -18,7 +18,8 @@ from engines.jobs.kinds.train import TrainPayload
 from engines.prompts.catalog import method_catalog
 from engines.prompts.settings import Protocol, parse
 from engines.runs.request import TrainRequest, plan_runs
-from engines.store import Dataset, Job, Run, Sample, Workspace
+from engines.store import Dataset, Job, Run, Workspace
+from engines.store.browse import domains
 
 KEPT = ("done", "running", "queued")
 """States of earlier runs that `resume` does not begin anew."""
@@ -123,20 +124,12 @@ def _requests(workspace: Workspace, request: BenchRequest, method: str, dataset:
         base["test_datasets"] = [target for target in request.targets if target != dataset]
     held_out: list[list[str]] = [[]]
     if request.protocol == "domain-generalisation":
-        held_out = [[name] for name in domains_of(workspace, dataset)] or [["?"]]
+        held_out = [[name] for name in domains(workspace, dataset)] or [["?"]]
     return [
         parse(TrainRequest, base | {"shots": shots, "target_domains": out}, "the bench")
         for shots in request.shots
         for out in held_out
     ]
-
-
-def domains_of(workspace: Workspace, dataset_id: int) -> list[str]:
-    """The domains (sites, scanners, styles) of a data set, sorted; empty where its images do not say."""
-    with workspace.session() as session:
-        return sorted(
-            filter(None, session.scalars(select(Sample.domain).where(Sample.dataset_id == dataset_id).distinct()))
-        )
 
 
 def _earlier(workspace: Workspace, run: Run) -> Run | None:

@@ -177,11 +177,11 @@ def test_a_result_can_be_repeated(ws: Workspace) -> None:
 
 
 def test_settings_go_to_the_method_or_to_the_training() -> None:
-    request = request_of(methods()["coop"], [1, "", "coop", 4, 3, "few-shot"], {"n_ctx": 4, "epochs": 7})
+    request = request_of(methods()["coop"], [1, "", "coop", 4, 3, "few-shot", []], {"n_ctx": 4, "epochs": 7})
     assert (request.settings, request.training) == ({"n_ctx": 4}, {"epochs": 7})
     assert (request.seeds, request.backbone) == ([1, 2, 3], "mini-clip")
     with pytest.raises(ConfigError):
-        request_of(methods()["coop"], [1, "", "coop", 4, 10**9, "few-shot"], {})
+        request_of(methods()["coop"], [1, "", "coop", 4, 10**9, "few-shot", []], {})
 
 
 def test_methods_without_steps_have_no_training_settings() -> None:

@@ -118,27 +118,28 @@ def test_a_class_name_that_is_markup_stays_text(page: Page, workbench: Workbench
 
 
 def test_rename_describe_remove_and_undo(page: Page, workbench: Workbench, tmp_path: Path) -> None:
+    biopsies, renamed = f"biopsies {tmp_path.name}", f"Colon {tmp_path.name}"  # another try finds other names
     open_data(page, workbench)
-    import_folder(page, write_images(tmp_path / "biopsies", {"normal": 4, "tumour": 4}))
-    expect(page.locator("#data-following")).to_contain_text("“biopsies” is here")
-    expect(page.locator("#data-chooser input")).to_have_value("biopsies")
+    import_folder(page, write_images(tmp_path / biopsies, {"normal": 4, "tumour": 4}))
+    expect(page.locator("#data-following")).to_contain_text(f"“{biopsies}” is here")
+    expect(page.locator("#data-chooser input")).to_have_value(biopsies)
     page.locator("#data-rename").click()
     page.locator("#data-new-name textarea, #data-new-name input").fill("cells")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".toast-body")).to_contain_text("There is a data set called “cells” already.")
-    page.locator("#data-new-name textarea, #data-new-name input").fill("Colon biopsies")
+    page.locator("#data-new-name textarea, #data-new-name input").fill(renamed)
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator("#data-chooser input")).to_have_value("Colon biopsies")
+    expect(page.locator("#data-chooser input")).to_have_value(renamed)
     page.get_by_role("tab", name="Descriptions").click()
     page.locator("#describe-text textarea").fill("regular glands\n\nregular glands\npale cytoplasm")
     page.locator("#describe-save").click()
     expect(page.locator("#describe-saved")).to_contain_text("Saved: 2 for “normal”.")
     page.locator("#data-remove").click()
-    expect(page.locator("#data-chooser input")).not_to_have_value("Colon biopsies")
+    expect(page.locator("#data-chooser input")).not_to_have_value(renamed)
     page.locator("#data-following").get_by_role("button", name="Undo").click()
-    expect(page.locator("#data-chooser input")).to_have_value("Colon biopsies")
+    expect(page.locator("#data-chooser input")).to_have_value(renamed)
     with workbench.workspace.session() as session:
-        kept = session.scalars(select(Dataset).where(Dataset.name == "Colon biopsies")).one()
+        kept = session.scalars(select(Dataset).where(Dataset.name == renamed)).one()
         assert kept.classes[0].descriptions == ["regular glands", "pale cytoplasm"]
 
 
