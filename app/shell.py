@@ -68,7 +68,7 @@ def _frame(workspace: Workspace, blocks: gr.Blocks, found: FoundPage, pages: Seq
         job_views.act_on_job(workspace, *pressed(event))
         return _look(workspace)
 
-    context.on_load(look, outputs=[status, drawer], every=True)
+    context.on_load(look, outputs=[status, drawer])
     context.on_tick(look, outputs=[status, drawer])
     context.listen(drawer.action, act, outputs=[status, drawer], every=True)
 
