@@ -119,6 +119,10 @@ class Reading:
     """What to try when none of the images could be read."""
     name: str = ""
     """What to call the data set, where the source's own name must not be used."""
+    template: str = ""
+    """The sentence with `{}` for the class name that published results of ready-made prompts were made with."""
+    keep_duplicates: bool = False
+    """The source's split is a published one that results are compared on: keep images that occur twice in it."""
     private: bool = False
     """The source's path may name patients and is not kept."""
 

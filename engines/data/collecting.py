@@ -62,6 +62,7 @@ class Collection:
         """Content hash to the label it first came with."""
         self._found: set[str] = set()
         self._conflicts: Counter[tuple[str, str]] = Counter()
+        self._repeated = 0
         self._paged = 0
 
     def add(self, result: Examined | LeftOut) -> None:
@@ -101,6 +102,9 @@ class Collection:
         if label and len(label) > LONGEST_CLASS:
             return LONG_CLASS
         if sha256 not in self._first or self.options.keep_duplicates:
+            return ""
+        if self.reading.keep_duplicates:
+            self._repeated += 1
             return ""
         earlier = self._first[sha256]
         if label != earlier and label is not None and earlier is not None:
@@ -174,6 +178,8 @@ class Collection:
         torn = self._torn_groups()
         if torn:
             found.append(f"Groups with images in more than one split: {torn:,}. Test results may look too good.")
+        if self._repeated:
+            found.append(f"Copies of other images, kept because the published split names them: {self._repeated:,}.")
         if self._paged:
             found.append(f"TIFF files with several pages, of which the first was used: {self._paged:,}.")
         return found

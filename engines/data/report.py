@@ -46,6 +46,8 @@ class ImportReport(BaseModel):
     left_out: list[LeftOutFile] = Field(default_factory=list)
     """The first 500 of them."""
     warnings: list[str] = Field(default_factory=list)
+    template: str = ""
+    """The sentence that published results of ready-made prompts were made with; empty where it is not known."""
     seconds: float = 0.0
     token: str = ""
     """Of the import, so that one that is repeated after a crash does not come in twice."""

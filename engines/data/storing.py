@@ -60,6 +60,7 @@ def store(workspace: Workspace, collection: Collection, dataset: Dataset, token:
         reasons=dict(collection.left_out.reasons.most_common()),
         left_out=collection.left_out.files,
         warnings=collection.warnings,
+        template=collection.reading.template,
         token=token,
     )
     with workspace.session() as session:

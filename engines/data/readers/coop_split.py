@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record
+from engines.data.benchmark_layouts import distinct
 from engines.data.images import Undecodable, read_file
+from engines.data.names import clean
 from engines.data.readers.table import images_folder, locate
 from engines.errors import DataError
 
@@ -20,7 +22,8 @@ SPLITS = ("train", "val", "test")
 class CoOpSplitReader(Reader):
     """A JSON file `{"train": [[path, label, class name], …], "val": …, "test": …}`, or a folder that holds just one.
 
-    Label order, image order and splits are the file's, so that few-shot draws are those of the published results.
+    Label order, image order and splits are the file's, and images that occur twice are kept, so that few-shot draws
+    are those of the published results.
     """
 
     name = "coop-split"
@@ -37,17 +40,24 @@ class CoOpSplitReader(Reader):
 
     def read(self, source: Path, options: ImportOptions) -> Reading:
         file = next(source.glob("split_*.json"), source) if source.is_dir() else source
-        items = _parse(file)
+        items = parse_split(file)
+        names = label_names(file, items)
         root = images_folder(options, file.parent) if options.images_folder else _find_images(file.parent, items)
         return Reading(
-            _records(items, root),
+            split_records(items, names, root),
             sum(map(len, items.values())),
-            classes=_class_names(file, items),
+            classes=list(names.values()),
+            keep_duplicates=True,
             hint="Name the folder that the split file’s paths are relative to in the options (images_folder).",
         )
 
 
-def _parse(file: Path) -> dict[str, list[Item]]:
+def parse_split(file: Path) -> dict[str, list[Item]]:
+    """The items of each split.
+
+    Raises:
+        DataError: it cannot be read, or is no split file.
+    """
     try:
         found: Any = json.loads(read_file(file))
         parsed: dict[str, list[Item]] = {}
@@ -69,7 +79,12 @@ def _parse(file: Path) -> dict[str, list[Item]]:
     return parsed
 
 
-def _class_names(file: Path, items: dict[str, list[Item]]) -> list[str]:
+def label_names(file: Path, items: dict[str, list[Item]]) -> dict[int, str]:
+    """Label to class name, in label order; where labels share a name, the later ones are told apart by a number.
+
+    Raises:
+        DataError: a label has two names.
+    """
     names: dict[int, str] = {}
     for split in SPLITS:
         for _, label, name in items[split]:
@@ -79,7 +94,7 @@ def _class_names(file: Path, items: dict[str, list[Item]]) -> list[str]:
                     f" “{name}”.",
                     "Correct the file, or download it again.",
                 )
-    return [names[label] for label in sorted(names)]
+    return dict(zip(sorted(names), distinct(clean(names[label]) for label in sorted(names)), strict=True))
 
 
 def _find_images(folder: Path, items: dict[str, list[Item]]) -> Path:
@@ -94,8 +109,9 @@ def _second_level(folder: Path) -> Iterator[Path]:
     return (p for p in islice(folder.glob("*/*"), 2000) if p.is_dir())
 
 
-def _records(items: dict[str, list[Item]], root: Path) -> Iterator[Record | LeftOut]:
+def split_records(items: dict[str, list[Item]], names: dict[int, str], root: Path) -> Iterator[Record | LeftOut]:
+    """The images of a split file below `root`, in its order."""
     for split in SPLITS:
-        for path, _, name in items[split]:
+        for path, label, _ in items[split]:
             place = locate(path, root)
-            yield place if isinstance(place, LeftOut) else Record(path, place, name, split)
+            yield place if isinstance(place, LeftOut) else Record(path, place, names[label], split)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from engines.data.base import ImportOptions, Reader, Reading
-from engines.data.listing import list_files
-from engines.data.trees import read_tree
+from engines.data.listing import Entry, list_files
+from engines.data.tables import split_name
+from engines.data.trees import is_candidate, read_tree
 from engines.errors import DataError
+
+
+def shared_folders(entries: Iterable[Entry]) -> list[str]:
+    """The sub-folders of the class folders where all have the same ones, two at least, and no images beside them."""
+    inside: dict[str, set[str]] = {}
+    for entry in filter(is_candidate, entries):
+        if len(entry.parts) < 3 or split_name(entry.parts[0]):
+            return []
+        inside.setdefault(entry.parts[0], set()).add(entry.parts[1])
+    same = len(inside) > 1 and len({frozenset(names) for names in inside.values()}) == 1
+    found = sorted(next(iter(inside.values()))) if same else []
+    return found if len(found) > 1 else []
 
 
 class FolderReader(Reader):
@@ -29,4 +43,10 @@ class FolderReader(Reader):
         if not source.is_dir():
             raise DataError(f"“{source.name}” is not a folder.", "Choose the folder that holds the images.")
         entries, left_out = list_files(source)
-        return read_tree(entries, left_out, lambda entry: entry.handle, options)
+        reading = read_tree(entries, left_out, lambda entry: entry.handle, options)
+        if shared := shared_folders(entries):
+            reading.warnings.append(
+                f"All class folders hold the same sub-folders ({', '.join(shared[:5])}). If those are the classes, and"
+                " the outer folders sites, scanners or styles, import the folder again as one of domains."
+            )
+        return reading
