@@ -15,36 +15,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-WORDS = [
-    "red",
-    "blue",
-    "small",
-    "large",
-    "smooth",
-    "rough",
-    "oak",
-    "cell",
-    "leaf",
-    "stone",
-    "school",
-    "golden",
-    "night",
-    "river",
-    "engine",
-]
+from measuring import (
+    RESULTS,
+    class_names,
+    in_own_process,
+    load,
+    made_up_pixels,
+    peak_memory,
+    processor,
+    resident_memory,
+    shortest,
+    write_weights,
+)
 
 
 def main() -> int:
@@ -61,7 +49,7 @@ def main() -> int:
         "batch": arguments.batch,
         "threads": arguments.threads,
         "prompt_tokens": sides["ours"]["prompt_tokens"],
-        "processor": _processor(),
+        "processor": processor(),
     }
     report(result)
     RESULTS.mkdir(exist_ok=True)
@@ -84,9 +72,7 @@ def _arguments() -> argparse.Namespace:
 def _run(arguments: argparse.Namespace, side: str, scratch: Path) -> dict[str, Any]:
     options = [f"--{name}={getattr(arguments, name)}" for name in ("threads", "classes", "batch", "repeats")]
     options += [f"--n-ctx={arguments.n_ctx}", f"--side={side}", f"--scratch={scratch}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, __file__, *options], check=True, env=environment)
-    return dict(json.loads((scratch / f"{side}.json").read_text("utf-8")))
+    return in_own_process(__file__, options, scratch / f"{side}.json")
 
 
 # -- one side, in its own process --------------------------------------------------------------------------------------
@@ -102,18 +88,12 @@ def run_side(arguments: argparse.Namespace) -> None:
 
 def prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     """Write random weights and the feature cache, as an earlier job would have done."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
     from engines.backbones import FeatureCache, build_features
 
-    torch.manual_seed(0)
-    model = open_clip.model.CLIP(**open_clip.get_model_config("ViT-B-16"))
-    save_file(model.state_dict(), arguments.scratch / "weights.safetensors")
-    backbone = _load(arguments.scratch)
+    write_weights(arguments.scratch)
+    backbone = load(arguments.scratch)
     cache = FeatureCache(arguments.scratch, "random", backbone.fingerprint, "centre", backbone.embed_dim)
-    build_features(cache, range(arguments.batch), _pixels, backbone, batch_size=8)
+    build_features(cache, range(arguments.batch), made_up_pixels, backbone, batch_size=8)
     return {"fingerprint": backbone.fingerprint}
 
 
@@ -125,9 +105,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from engines.backbones import FeatureCache
     from engines.backbones.loading import load_backbone as _imported  # noqa: F401 - with all its libraries
 
-    libraries = _resident_memory()
-    backbone = _load(arguments.scratch)
-    names = [f"{WORDS[i % 15]} {WORDS[(i // 15 + 7 * i) % 15]}" for i in range(arguments.classes)]
+    libraries = resident_memory()
+    backbone = load(arguments.scratch)
+    names = class_names(arguments.classes)
     context = 0.02 * torch.randn(arguments.n_ctx, 512, generator=torch.Generator().manual_seed(1))
     context.requires_grad_()
     labels = torch.arange(arguments.batch) % arguments.classes
@@ -140,7 +120,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         images = lambda: torch.from_numpy(cache.read(range(arguments.batch)))  # noqa: E731
         texts = lambda: backbone.text.encode_prompts(layout, context)  # noqa: E731
     else:
-        pixels = torch.stack([_pixels(i) for i in range(arguments.batch)])
+        pixels = torch.stack([made_up_pixels(i) for i in range(arguments.batch)])
         images = lambda: backbone.model.encode_image(pixels)  # noqa: E731
         texts = _plain_texts(backbone, layout, context)
 
@@ -161,24 +141,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "loss": loss.item(),
         "gradient": context.grad.tolist(),
-        "memory": _peak_memory() - libraries,
-        "process_memory": _peak_memory(),
-        "text_seconds": _shortest(text_path, arguments.repeats),
-        "step_seconds": _shortest(whole_step, arguments.repeats),
+        "memory": peak_memory() - libraries,
+        "process_memory": peak_memory(),
+        "text_seconds": shortest(text_path, arguments.repeats),
+        "step_seconds": shortest(whole_step, arguments.repeats),
         "prompt_tokens": int(layout.ids.shape[1]),
     }
-
-
-def _load(scratch: Path) -> Any:
-    from engines.backbones import load_backbone
-
-    return load_backbone("ViT-B-16", pretrained=str(scratch / "weights.safetensors"), device="cpu")
-
-
-def _pixels(sample: int) -> Any:
-    import torch
-
-    return torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(sample))
 
 
 def _plain_texts(backbone: Any, layout: Any, context: Any) -> Callable[[], Any]:
@@ -198,26 +166,6 @@ def _plain_texts(backbone: Any, layout: Any, context: Any) -> Callable[[], Any]:
         return model.ln_final(x)[torch.arange(len(ids)), ids.argmax(1)] @ model.text_projection
 
     return texts
-
-
-def _shortest(function: Callable[[], Any], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def _peak_memory() -> int:
-    """Highest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _resident_memory() -> int:
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 # -- both sides together -----------------------------------------------------------------------------------------------
@@ -262,14 +210,6 @@ def report(result: dict[str, Any]) -> None:
     print(f"loss differs by {result['loss_difference']:.1e}, ", end="")
     print(f"gradient by {result['gradient_difference']:.1e} of {result['largest_gradient']:.1e}")
     print("All targets met." if result["targets_met"] else "NOT all targets met.")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 if __name__ == "__main__":
