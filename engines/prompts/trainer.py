@@ -100,9 +100,11 @@ def _fit(method: PromptMethod, examples: Examples) -> Epoch:
         raise TypeError(f"{method.info.title} needs cached features")
     device = method.backbone.device
     method.fit(features, examples.labels, examples.val_features, examples.val_labels)  # type: ignore[operator]
+    parts = zip(features[0].split(4096), examples.labels.split(4096), strict=True)
     with torch.no_grad():
-        loss = float(method.loss(features=features[0].to(device), labels=examples.labels.to(device)))
-    return Epoch(1, 1, loss, 0.0, _accuracy(method, features[0], examples.labels))
+        losses = [float(method.loss(features=x.to(device), labels=y.to(device))) * len(y) for x, y in parts]
+    loss = sum(losses) / len(examples.labels)
+    return Epoch(1, 1, loss, 0.0, _train_accuracy(method, examples))
 
 
 class _Training:
@@ -214,10 +216,7 @@ class _Training:
         return torch.stack([self.examples.pixels(indices, number) for number in later])
 
     def _result(self, epoch: int, loss: float, rate: float) -> Epoch:
-        train_accuracy = val_accuracy = None
-        known = self.examples
-        if known.features is not None and bool((known.labels >= 0).all()):
-            train_accuracy = _accuracy(self.method, known.features[0], known.labels)
+        train_accuracy, val_accuracy, known = _train_accuracy(self.method, self.examples), None, self.examples
         if known.features is not None and known.val_features is not None and known.val_labels is not None:
             val_accuracy = _accuracy(self.method, known.val_features, known.val_labels)
         note, self.note = self.note, ""
@@ -281,6 +280,13 @@ def _out_of_memory(error: BaseException) -> bool:
 def _accuracy(method: PromptMethod, features: Tensor, labels: Tensor) -> float:
     logits = method.logits(features=features.to(method.backbone.device))
     return float((logits.argmax(dim=1).cpu() == labels).float().mean())
+
+
+def _train_accuracy(method: PromptMethod, examples: Examples) -> float | None:
+    """On the first cached view; None without cached views, and where images have no labels."""
+    if examples.features is None or bool((examples.labels < 0).any()):
+        return None
+    return _accuracy(method, examples.features[0], examples.labels)
 
 
 @torch.no_grad()
