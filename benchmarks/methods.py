@@ -5,8 +5,8 @@
 The plain way does at every step what the official loops do: every image through the image tower, every prompt at its
 full 77 tokens through the text tower, all at once, and for single methods what `OFFICIAL` tells. Ours reads image
 features from the cache where the method leaves the image tower alone, cuts prompts at their last end token, and
-computes their common prefix once. Each way loads the same weights in a process of its own; batches are the papers'. Loss and
-gradients of both ways are compared; memory is the highest resident set above that of the imported libraries.
+computes their common prefix once. Each way loads the same weights in a process of its own; batches are the papers'.
+Loss and gradients of both are compared; memory is the highest resident set above that of the imported libraries.
 
 Without `--methods`, every method that learns by gradient steps is measured, new ones too. `TARGETS` holds what we want.
 """

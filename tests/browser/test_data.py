@@ -76,6 +76,7 @@ def test_the_folder_browser_finds_the_place(page: Page, workbench: Workbench, tm
     page.locator("#import-browse").click()
     listing = page.locator("#import-browser")
     listing.get_by_role("button", name="slides").click()
+    expect(listing.get_by_role("button", name="slides")).to_have_count(0)  # we are inside
     expect(listing).to_contain_text("no images directly in it")
     listing.get_by_role("button", name="Take this folder").click()
     expect(source).to_have_value(str(tmp_path / "slides"))
