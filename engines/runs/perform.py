@@ -185,7 +185,10 @@ class _Performance:
     def _leave_behind(self, method: PromptMethod, parts: list[tuple[Part, list[int]]], summary: dict[str, Any]) -> None:
         self.observer.progress(0.98, "Writing the results")
         method.save(self.folder / "prompt")
-        rows = [(part.items, [classes[int(c)] for c in part.labels], part.learned, classes) for part, classes in parts]
+        rows = [
+            (part.items, [classes[int(c)] for c in part.labels], part.learned, classes, part.zero_shot)
+            for part, classes in parts
+        ]
         write_predictions(self.folder / "predictions.parquet", rows, self.material.class_names)
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False), encoding="utf-8")
         files = {

@@ -14,17 +14,23 @@ TOP = 3
 
 
 def write_predictions(
-    file: Path, parts: Iterable[tuple[Sequence[Any], Sequence[int], np.ndarray, Sequence[int]]], class_names: list[str]
+    file: Path,
+    parts: Iterable[tuple[Sequence[Any], Sequence[int], np.ndarray, Sequence[int], np.ndarray]],
+    class_names: list[str],
 ) -> None:
-    """Write one row an image: sample_id, true and predicted class position, probability, the top classes and theirs.
+    """Write one row an image: sample_id, true and predicted class position, probability, the top classes and theirs,
+    and the class that the ready-made prompt says.
 
     Args:
-        parts: (items with `sample_id`, true class positions [N], probabilities [N, C], class positions of the columns).
+        parts: (items with `sample_id`, true class positions [N], probabilities [N, C], class positions of the columns,
+            probabilities [N, C] of the ready-made prompt).
     """
     columns: dict[str, list[Any]] = {
-        name: [] for name in ("sample_id", "true", "predicted", "probability", "top_classes", "top_probabilities")
+        name: []
+        for name in ("sample_id", "true", "predicted", "probability", "top_classes", "top_probabilities", "ready_made")
     }
-    for items, true, probabilities, classes in parts:
+    for items, true, probabilities, classes, ready_made in parts:
+        columns["ready_made"] += [classes[int(c)] for c in ready_made.argmax(axis=1)] if len(items) else []
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
         for item, label, row, order in zip(items, true, probabilities, best, strict=True):
             columns["sample_id"].append(item.sample_id)
@@ -41,6 +47,7 @@ def write_predictions(
             ("probability", pa.float32()),
             ("top_classes", pa.list_(pa.int32())),
             ("top_probabilities", pa.list_(pa.float32())),
+            ("ready_made", pa.int32()),
         ]
     )
     partial = file.with_suffix(".partial")

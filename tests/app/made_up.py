@@ -101,7 +101,7 @@ def add_run(
         session.flush()
         ids = [row.id for row in session.query(Sample).order_by(Sample.position)]
     if state == "done":
-        rows = [([Row(i) for i in ids], true.tolist(), shares, list(range(len(CLASSES))))]
+        rows = [([Row(i) for i in ids], true.tolist(), shares, list(range(len(CLASSES))), ready)]
         write_predictions(workspace.run_folder(run.id) / "predictions.parquet", rows, CLASSES)
     return run.id
 
