@@ -15,7 +15,7 @@ from app.components.html import Html, join, notice, table, tag
 from app.components.methods import method_title
 from app.components.results import interval
 from app.components.runs import changed_settings
-from app.components.words import counted, duration, number, percent
+from app.components.words import counted, duration, moment, number, percent
 from engines.store import Run, Workspace
 from engines.store.agreement import READY_MADE, Agreement, Disagreement, agreement
 from engines.store.run_queries import Experiment, experiments, runs_by_id
@@ -60,7 +60,8 @@ def tested(run: Run) -> int:
 def offered(workspace: Workspace, dataset: str) -> list[tuple[str, str]]:
     """(name, key) of the results that are done on a data set, newest first."""
     found = [e for e in experiments(workspace) if e.dataset == dataset and e.done and e.score is not None]
-    return [(f"{title_of(e)}: {percent(e.score)}", e.key) for e in found if e.method != "zero-shot"]
+    found = [e for e in found if e.method != "zero-shot"]
+    return [(f"{name}: {percent(e.score)}", e.key) for e, name in zip(found, names_of(found), strict=True)]
 
 
 def datasets_with_results(workspace: Workspace) -> list[str]:
@@ -68,22 +69,28 @@ def datasets_with_results(workspace: Workspace) -> list[str]:
     return list(dict.fromkeys(e.dataset for e in experiments(workspace) if e.done and e.dataset))
 
 
-def title_of(each: Experiment) -> str:
-    """A short name that tells a result from the others of its data set."""
+def names_of(found: Sequence[Experiment]) -> list[str]:
+    """Names that tell results of one data set apart; their settings only where nothing shorter does."""
+    short = [_short(each) for each in found]
+    changed = [changed_settings(each) for each in found]
+    full = [f"{n}, {more}" if more and short.count(n) > 1 else n for n, more in zip(short, changed, strict=True)]
+    return [f"{n} ({moment(e.created_at)})" if full.count(n) > 1 else n for e, n in zip(found, full, strict=True)]
+
+
+def _short(each: Experiment) -> str:
     images = f"{each.shots} per class" if each.shots else ""
-    kind = {"few-shot": "", "base-to-new": "base / new"}.get(each.protocol, each.protocol)
-    return ", ".join(filter(None, [method_title(each.method), images, kind, changed_settings(each)]))
+    kind = {"few-shot": "", "base-to-new": "base / new", "unsupervised": ""}.get(each.protocol, each.protocol)
+    return ", ".join(filter(None, [method_title(each.method), images, kind]))
 
 
 def compared(workspace: Workspace, keys: Sequence[str], dataset: str) -> list[Compared]:
     """The chosen results that are done, the ready-made prompt first."""
     known = {e.key: e for e in experiments(workspace) if e.dataset == dataset}
+    chosen = [known[key] for key in list(dict.fromkeys(keys))[:MOST] if key in known]
     found = []
-    for key in list(dict.fromkeys(keys))[:MOST]:
-        each = known.get(key)
-        runs = runs_by_id(workspace, [line.id for line in each.done]) if each else []
-        if each and runs:
-            found.append(Compared(key, title_of(each), method_colour(each.method), runs))
+    for each, name in zip(chosen, names_of(chosen), strict=True):
+        if runs := runs_by_id(workspace, [line.id for line in each.done]):
+            found.append(Compared(each.key, name, method_colour(each.method), runs))
     if found:
         found.insert(0, Compared(READY_MADE, READY_NAME, GREY, found[0].runs))
     return found

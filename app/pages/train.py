@@ -96,7 +96,7 @@ class _TrainPage:
                 elem_id="train-seeds",
             )
             self.protocol = gr.Radio(
-                list(PROTOCOLS.items()),
+                list(PROTOCOLS.items())[:2],
                 value=DEFAULTS["protocol"],
                 label="Test it (protocol)",
                 info="With images it never learned from.",
@@ -183,16 +183,17 @@ class _TrainPage:
         sets = trainable_datasets(self.workspace)
         known = list(sets.values())
         value["dataset_id"] = value["dataset_id"] if value["dataset_id"] in known else next(iter(known), None)
+        protocol, targets, shots = self.offer(*(value[k] for k in ("dataset_id", "method", "protocol", "targets")))
         return [
             gr.update(value=no_images(self.workspace), visible=not sets),
             gr.update(visible=bool(sets)),
             gr.update(choices=list(sets.items()), value=value["dataset_id"]),
             gr.update(choices=backbone_choices(value["backbone"]), value=value["backbone"]),
             cards(self.workspace, value["dataset_id"], value["method"], {}),
-            value["shots"],
+            shots | {"value": value["shots"]},
             value["seeds"],
-            value["protocol"],
-            value["targets"],
+            protocol,
+            targets,
             value["method"],
             {"values": value["settings"], "drawn": uuid4().hex},
             ids,
@@ -224,9 +225,7 @@ class _TrainPage:
 
     def offer(self, dataset_id: Any, name: str, protocol: str, chosen: Any) -> list[Any]:
         """The protocols that fit the method and the images, and what can be tested on."""
-        entry = methods().get(name)
-        if entry is None:
-            return [gr.skip()] * 3
+        entry = methods().get(name) or methods()[DEFAULTS["method"]]
         sites = target_choices(self.workspace, dataset_id, "domain-generalisation")
         others = target_choices(self.workspace, dataset_id, "cross-dataset")
         fitting = protocols_for(entry, len(sites), len(others))
