@@ -1,14 +1,15 @@
-"""promptloupe data: import, list, show, export, remove, restore."""
+"""promptloupe data: import, list, show, describe, export, remove, restore."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.commands._shared import JsonOption, WorkspaceOption, emit, err, find_dataset, opened, out, table, wait
 from engines import jobs
-from engines.errors import ConfigError
+from engines.errors import ConfigError, DataError
 
 data = typer.Typer(help="Images and labels.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Name of the data set.")]
@@ -59,6 +60,8 @@ def _report(report: dict[str, object]) -> None:
             err.print(f"Left out {count:,}: {reason}")
     for warning in report.get("warnings") or []:  # type: ignore[attr-defined]
         err.print(f"[yellow]{warning}[/]")
+    if template := report.get("template"):
+        out.print(f"Published results of ready-made prompts (zero-shot) use the sentence: {template}", markup=False)
 
 
 @data.command("list")
@@ -101,6 +104,44 @@ def show(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonOpt
     splits = sorted({split for by_split in counts.values() for split in by_split})
     out.print(f"[bold]{dataset.name}[/], {dataset.size:,} images, {len(dataset.classes)} classes")
     table(["class", *(f"{s}>" for s in splits)], [[c, *(n.get(s, 0) for s in splits)] for c, n in counts.items()])
+
+
+@data.command("describe")
+def describe(
+    name: NameArgument,
+    source: Annotated[
+        Path | None, typer.Option("--import", metavar="FILE", help="JSON or CSV file whose sentences to take.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take them in place of the sentences there are, not behind them.")
+    ] = False,
+    target: Annotated[
+        Path | None, typer.Option("--export", metavar="FILE", help="JSON file to write the sentences to.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show, take in or write out the sentences that describe the classes. Nothing is sent anywhere."""
+    from engines.data import import_descriptions, read_descriptions, write_descriptions
+
+    if source and target:
+        raise ConfigError("Sentences are either imported or exported.", "Call the command twice.")
+    if replace and not source:
+        raise ConfigError("--replace belongs to --import.", "Name the file whose sentences to take.")
+    ws = opened(workspace)
+    dataset = find_dataset(ws, name)
+    if source:
+        report = import_descriptions(ws, dataset.id, read_descriptions(source), replace)
+        emit(report.model_dump()) if as_json else out.print("\n".join(report.lines()), markup=False)
+    elif target:
+        if target.exists():
+            raise DataError(f"“{target.name}” exists already.", "Choose another name, or move that file away.")
+        counts = write_descriptions(ws, dataset.id, target)
+        emit({"file": str(target), "sentences": counts}) if as_json else out.print(f"Written: {target}", markup=False)
+    elif as_json:
+        emit({each.name: each.descriptions for each in dataset.classes})
+    else:
+        table(["class", "sentences>"], [[each.name, len(each.descriptions)] for each in dataset.classes])
 
 
 @data.command("export")

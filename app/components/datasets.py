@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.components.figures import SPLIT_WORDS, Figure, class_balance
-from app.components.html import Html, esc, fold, join, notice, table, tag, term
+from app.components.html import Html, fold, join, notice, table, tag, term
 from app.components.words import counted, moment, number
 from engines.store import LabelClass
 from engines.store.browse import DatasetSummary, Tally, in_order
@@ -87,6 +87,9 @@ def report(dataset: DatasetSummary, stored: Mapping[str, Any], classes: Sequence
         "div",
         head,
         *(notice("warning", warning) for warning in warnings),
+        tag("p", f"Published results of ready-made prompts use the sentence “{sentence}”", class_="pl-quiet")
+        if (sentence := str(stored.get("template") or ""))
+        else "",
         _left_out(left_out, stored.get("left_out") or []) if dropped else "",
         _class_table(classes, tally),
         class_="pl-stack",
@@ -123,13 +126,3 @@ def _class_table(classes: Sequence[LabelClass], tally: Tally) -> Html:
 
 def _counts(value: Any) -> dict[str, int]:
     return {str(reason): int(n) for reason, n in value.items()} if isinstance(value, Mapping) else {}
-
-
-def descriptions(text: str) -> list[str]:
-    """Sentences from a text box, one a line, without empty and repeated ones."""
-    return list(dict.fromkeys(line.strip()[:500] for line in text.splitlines() if line.strip()))[:50]
-
-
-def describe(each: LabelClass) -> Html:
-    """A class with its sentences, for reading."""
-    return tag("div", tag("strong", each.name), tag("ul", *(tag("li", esc(s)) for s in each.descriptions)))

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from app.components import datasets as words
+from app.components.descriptions import Descriptions
 from app.components.figures import SPLIT_WORDS
 from app.components.gallery import PAGE_SIZE, grid, pager, sample_cells, viewer
 from app.components.html import Html, action, empty_state, page_title, tag
@@ -62,6 +63,7 @@ class DataPage:
     def __init__(self, context: AppContext) -> None:
         self.context = context
         self.workspace = context.workspace
+        self.descriptions = Descriptions(context)
 
     def build(self) -> None:
         context = self.context
@@ -91,31 +93,8 @@ class DataPage:
                 with gr.Tab("Import report"):
                     self.report = gr.HTML(elem_id="data-report", apply_default_css=False)
                 with gr.Tab("Descriptions"):
-                    self.describe_tab()
+                    self.descriptions.build(self.dataset)
         self.wire(form.started)
-
-    def describe_tab(self) -> None:
-        gr.HTML(
-            tag(
-                "p",
-                "Say in plain sentences what each class looks like, as you would to a colleague. "
-                "Ready-made prompts and several methods read them.",
-                class_="pl-lead",
-            ),
-            apply_default_css=False,
-        )
-        with gr.Row():
-            self.described = gr.Dropdown([], label="Class", elem_id="describe-class", scale=1)
-            self.sentences = gr.Textbox(
-                label="Descriptions",
-                info="One sentence a line.",
-                lines=5,
-                max_lines=12,
-                elem_id="describe-text",
-                scale=3,
-            )
-        self.save = gr.Button("Save descriptions", scale=0, min_width=180, elem_id="describe-save")
-        self.saved = live_html(elem_id="describe-saved")
 
     # --- listeners ----------------------------------------------------------------
 
@@ -123,7 +102,7 @@ class DataPage:
         context = self.context
         everything = [
             self.dataset, self.view, self.imports, self.empty, self.body, self.chooser, self.summary, self.split,
-            self.label, self.domain, self.gallery, self.balance, self.report, self.described, self.sentences,
+            self.label, self.domain, self.gallery, self.balance, self.report, *self.descriptions.parts,
         ]  # fmt: skip
         images = [self.view, self.gallery]
         context.on_load(self.open, [self.dataset, self.view], everything)
@@ -134,12 +113,6 @@ class DataPage:
             context.listen(part.input, self.filter, [self.dataset, self.split, self.label, self.domain], images)
         context.listen(self.empty.action, lambda: context.submit("sample", {"sample": "blood-smear"}), None, started)
         context.listen(self.gallery.action, self.act, [self.dataset, self.view], images, every=True)
-        context.listen(
-            self.described.input, self.read_description, [self.dataset, self.described], [self.sentences, self.saved]
-        )
-        context.listen(
-            self.save.click, self.write_description, [self.dataset, self.described, self.sentences], self.saved
-        )
         self.manage.follow(context, started, self.following, everything, lambda arrived: self.refresh(arrived, {}))
 
     def open(self, dataset: Any, view: Any, request: gr.Request) -> list[Any]:
@@ -156,11 +129,10 @@ class DataPage:
         known = dataset_summaries(self.workspace)
         if not known:
             closed = gr.Column(visible=False)
-            return [None, {}, gr.Accordion(open=True), gr.HTML(_nothing_yet(), visible=True), closed, *[gr.skip()] * 10]
+            return [None, {}, gr.Accordion(open=True), gr.HTML(_nothing_yet(), visible=True), closed, *[gr.skip()] * 12]
         chosen = next((each for each in known if each.id == dataset), known[0])
         shown = self.read(chosen)
         view = _checked(view, shown)
-        first_class = shown.classes[0] if shown.classes else None
         return [
             chosen.id,
             view,
@@ -173,8 +145,7 @@ class DataPage:
             self.draw(shown, view),
             drawn(words.balance(shown.classes, shown.tally)),
             words.report(chosen, self.stored_report(chosen.id), shown.classes, shown.tally),
-            gr.Dropdown([each.name for each in shown.classes], value=first_class.name if first_class else None),
-            "\n".join(map(str, first_class.descriptions)) if first_class else "",
+            *self.descriptions.show(shown.classes),
         ]
 
     def filter(self, dataset: Any, split: Any, label: Any, domain: Any) -> tuple[View, Html]:
@@ -240,25 +211,6 @@ class DataPage:
         with self.workspace.session() as session:
             found = session.get(Sample, sample_id)
         return found if found is not None and found.dataset_id == dataset_id else None
-
-    # --- descriptions ---------------------------------------------------------------
-
-    def read_description(self, dataset: Any, name: str) -> tuple[str, str]:
-        found = self.class_named(dataset, name)
-        return ("\n".join(map(str, found.descriptions)) if found else ""), ""
-
-    def write_description(self, dataset: Any, name: str, text: str) -> Html:
-        from engines.store.edit import describe_class
-
-        found = self.class_named(dataset, name)
-        if found is None:
-            return tag("p", "Choose a class first.", class_="pl-problem")
-        kept = describe_class(self.workspace, found.dataset_id, found.id, words.descriptions(str(text)))
-        return tag("p", f"Saved: {len(kept.descriptions)} for “{name}”.", class_="pl-quiet")
-
-    def class_named(self, dataset: Any, name: str) -> LabelClass | None:
-        shown = self.find(dataset)
-        return next((each for each in shown.classes if each.name == name), None) if shown else None
 
 
 def _nothing_yet() -> Html:

@@ -2,6 +2,8 @@
 
 from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record, available_readers, find_reader
 from engines.data.bin import empty_bin, remove_dataset, restore_dataset
+from engines.data.description_files import read_descriptions
+from engines.data.descriptions import DescriptionReport, import_descriptions, set_descriptions, write_descriptions
 from engines.data.export import ExportFormat, ExportReport, export_dataset
 from engines.data.images import load_image
 from engines.data.importer import import_dataset
@@ -12,6 +14,7 @@ from engines.data.thumbnails import ensure_thumbnail, thumbnail_path
 
 __all__ = [
     "SAMPLES",
+    "DescriptionReport",
     "ExportFormat",
     "ExportReport",
     "ImportOptions",
@@ -32,9 +35,13 @@ __all__ = [
     "few_shot",
     "find_reader",
     "import_dataset",
+    "import_descriptions",
     "import_sample",
     "load_image",
+    "read_descriptions",
     "remove_dataset",
     "restore_dataset",
+    "set_descriptions",
     "thumbnail_path",
+    "write_descriptions",
 ]

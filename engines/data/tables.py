@@ -89,8 +89,8 @@ def read_table(data: bytes, suffix: str, name: str) -> tuple[list[str], list[Row
         if suffix == ".parquet":
             return _parquet(data)
         if suffix == ".jsonl":
-            return _json_lines(_text(data))
-        return _separated(_text(data), "\t" if suffix == ".tsv" else None)
+            return _json_lines(decode_text(data))
+        return _separated(decode_text(data), "\t" if suffix == ".tsv" else None)
     except DataError:
         raise
     except Exception as error:  # table parsers answer damaged files with many kinds of error
@@ -101,13 +101,14 @@ def read_table(data: bytes, suffix: str, name: str) -> tuple[list[str], list[Row
         ) from error
 
 
-def _text(data: bytes) -> str:
+def decode_text(data: bytes) -> str:
+    """A text file as UTF-8, UTF-16 where it begins so, or what spreadsheet programs on Windows write."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("cp1252")  # what spreadsheet programs on Windows write
+        return data.decode("cp1252")
 
 
 def _separated(text: str, delimiter: str | None) -> tuple[list[str], list[Row]]:

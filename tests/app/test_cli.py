@@ -73,6 +73,23 @@ def test_import_and_look(run: Run, imported: dict[str, Any]) -> None:
     assert "red thing" in run("data", "show", "Shapes").stdout
 
 
+def test_describe(run: Run, imported: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('class,description\nRED_THING,it is red\nred thing,"warm, round"\ncat,furry\n')
+    report = value(run("data", "describe", "Shapes", "--import", str(tmp_path / "in.csv"), "--json"))
+    assert report["added"] == {"red thing": 2}
+    assert report["unknown"] == {"cat": 1}
+    run("data", "describe", "Shapes", "--export", str(tmp_path / "out.json"))
+    assert json.loads((tmp_path / "out.json").read_text())["red thing"] == ["it is red", "warm, round"]
+    (tmp_path / "less.json").write_text(json.dumps({"red thing": ["red"]}))
+    said = run("data", "describe", "Shapes", "--import", str(tmp_path / "less.json"), "--replace").stdout
+    assert "2 former sentences gave way" in said
+    assert value(run("data", "describe", "Shapes", "--json"))["red thing"] == ["red"]
+    run("data", "describe", "Shapes", "--import", str(tmp_path / "out.json"), "--replace")
+    assert "red thing" in run("data", "describe", "Shapes").stdout
+    exists = run("data", "describe", "Shapes", "--export", str(tmp_path / "out.json"), code=1)
+    assert "exists already" in exists.stderr
+
+
 def test_train_and_look(run: Run, trained: list[dict[str, Any]]) -> None:
     assert [result["seed"] for result in trained] == [1, 2]
     assert all(0 <= result["accuracy"] <= 1 for result in trained)
@@ -155,6 +172,11 @@ BAD = [
     (["data", "import", "sample:cats"], 1, "cats"),
     (["data", "export", "Shapes", "--format", "tar"], 1, "no export format"),
     (["data", "restore", "999"], 1, ""),
+    (["data", "describe", "Nothing"], 1, "no data set called"),
+    (["data", "describe", "Shapes", "--import", "/no/such/file.json"], 1, "file.json"),
+    (["data", "describe", "Shapes", "--import", "a.json", "--export", "b.json"], 1, "either imported or exported"),
+    (["data", "describe", "Shapes", "--replace"], 1, "belongs to --import"),
+    (["data", "describe", "Shapes", "--export", "/no/such/folder/a.json"], 1, "cannot be written"),
     (["methods", "copo"], 1, "no method called"),
     (["worker", "--scheduler", "tcp://127.0.0.1:9"], 1, "No scheduler answers"),
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.components import html
-from app.components.datasets import balance, descriptions, report, summary_line
+from app.components.datasets import balance, report, summary_line
 from app.components.folders import browser
 from app.components.gallery import Cell, grid, pager
 from app.components.jobs import drawer, pill, progress, status_line
@@ -90,6 +90,8 @@ def test_a_report_says_what_came_in_and_what_did_not() -> None:
     assert "5 images came in. 2 files were left out." in words
     assert "… and 1 more file." in words
     assert "Nothing was left out." in Tags(report(dataset("cells", ""), {}, CLASSES, TALLY)).words
+    published = Tags(report(dataset("cells", ""), {"template": "a {}, a type of pet."}, CLASSES, TALLY)).words
+    assert "ready-made prompts use the sentence “a {}, a type of pet.”" in published
 
 
 def test_the_balance_of_very_many_classes_shows_both_ends() -> None:
@@ -100,10 +102,6 @@ def test_the_balance_of_very_many_classes_shows_both_ends() -> None:
     assert bars["x"][0] == 500
     assert bars["x"][-1] == 1
     assert len(bars["x"]) == 60
-
-
-def test_descriptions_are_one_a_line() -> None:
-    assert descriptions(" a nucleus \n\na nucleus\nblue") == ["a nucleus", "blue"]
 
 
 def test_the_pill_says_how_many_how_far_and_how_long() -> None:

@@ -49,7 +49,7 @@ def test_an_empty_workspace_says_what_to_do(workspace: Workspace) -> None:
     assert imports.open
     assert "Use the blood-smear sample" in empty.value
     assert not body.visible
-    assert len(rest) == 10
+    assert len(rest) == 12
     assert "Imports, trainings and exports will be listed here" in draw(workspace, "all", 25, "")
     steps = start.steps(workspace, glance(workspace), [], [])
     assert [step.done for step in steps] == [False] * 4

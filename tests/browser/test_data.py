@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def test_rename_describe_remove_and_undo(page: Page, workbench: Workbench, tmp_p
     page.locator("#describe-text textarea").fill("regular glands\n\nregular glands\npale cytoplasm")
     page.locator("#describe-save").click()
     expect(page.locator("#describe-saved")).to_contain_text("Saved: 2 for “normal”.")
+    expect(page.locator("#describe-state")).to_contain_text("Not described yet: “tumour”.")
+    (tmp_path / "sentences.csv").write_text("class,description\nTumour,crowded nuclei\nNormal,much mucus\n")
+    with page.expect_file_chooser() as chooser:
+        page.locator("#describe-upload").click()
+    chooser.value.set_files(tmp_path / "sentences.csv")
+    expect(page.locator("#describe-saved")).to_contain_text("2 sentences for 2 classes came in.")
+    expect(page.locator("#describe-text textarea")).to_have_value("regular glands\npale cytoplasm\nmuch mucus")
+    with page.expect_download() as download:
+        page.locator("#describe-download").click()
+    written = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert written == {"normal": ["regular glands", "pale cytoplasm", "much mucus"], "tumour": ["crowded nuclei"]}
+    page.locator("#describe-saved").get_by_role("button", name="Undo").click()
+    expect(page.locator("#describe-state")).to_contain_text("Not described yet: “tumour”.")
     page.locator("#data-remove").click()
     expect(page.locator("#data-chooser input")).not_to_have_value(renamed)
     page.locator("#data-following").get_by_role("button", name="Undo").click()
