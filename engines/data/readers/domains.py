@@ -68,13 +68,14 @@ def _unwrapped(source: Path) -> Path:
 def _recognise(root: Path) -> DomainSet | None:
     """The data set of domains that a folder is, as far as the names in it tell."""
     folders = _sub_folders(root)
-    if len(folders) < 2 or len(_shared_classes(root, folders)) < 2:
-        return None
     plain = {_plain(name) for name in folders}
+    named = UNKNOWN if all(map(A_DOMAIN.fullmatch, folders)) else None
     for known in DOMAIN_SETS:
         if plain <= set(known.domains) and all((root / mark).is_file() for mark in known.marks):
-            return known
-    return UNKNOWN if all(map(A_DOMAIN.fullmatch, folders)) else None
+            named = known
+            break
+    # The names come first: there may be a thousand folders, and looking into all of them takes a while.
+    return named if len(folders) > 1 and named and len(_shared_classes(root, folders)) > 1 else None
 
 
 def _plain(folder: str) -> str:
