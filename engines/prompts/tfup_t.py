@@ -103,7 +103,7 @@ class TFUPT(TFUP):
         name="tfup-t",
         title="TFUP-T",
         summary="Takes TFUP's surest answers for your images without labels as if they were labels, and learns a small"
-        " correction of text and images from them. Better than TFUP, for some passes of training.",
+        " correction of text and images from them. Takes some passes of training, and usually does better than TFUP.",
         when="You have many images, no labels, and the ready-made sentence is right more often than not.",
         paper=TFUP.info.paper,
         needs=TFUP.info.needs,
