@@ -151,6 +151,17 @@ def test_only_a_step_moves_the_running_statistics(backbone: Backbone) -> None:
     assert not torch.allclose(method.logits(PIXELS), before, atol=1e-3)
 
 
+def test_parts_of_a_batch_move_them_as_one_batch_does(backbone: Backbone) -> None:
+    """Each by its share: the same images twice over move them about as far as once."""
+    moved = []
+    for parts in (1, 2):
+        method = fresh(backbone)
+        for _ in range(parts):
+            method.backward(PIXELS, UNKNOWN, weight=1 / parts)
+        moved.append(method.state_dict()["projector.1.running_mean"])
+    assert torch.allclose(moved[1], (1 - 0.95**2) / 0.1 * moved[0], atol=1e-6)
+
+
 def test_a_single_image_has_no_statistics(backbone: Backbone) -> None:
     """It is normed by what was seen before, and does not move it."""
     method = fresh(backbone)

@@ -242,6 +242,7 @@ def test_remembered_images_that_are_all_alike(backbone: Backbone) -> None:
 def test_sentences_that_people_wrote(backbone: Backbone, tmp_path: Path) -> None:
     """They stand in for the plain one, as the mean of features as long as they come, and are not needed later."""
     method: Any = create_method("tfup", backbone, ["melanoma", "a_mole"], template="a picture of a {}.")
+    method.logits(features=IMAGES)  # before anybody said what there is to say
     method.descriptions = [["dark skin", "an irregular border"], []]
     method.fit(IMAGES[None], UNKNOWN)
     first = backbone.encode_text(["dark skin", "an irregular border"]).mean(dim=0)
