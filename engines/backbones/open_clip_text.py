@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engines.backbones.layout import PromptLayout
 from engines.backbones.runtime import Runtime
 from engines.backbones.text import TextTower
 from engines.backbones.tokens import PromptTokenizer
@@ -47,6 +48,28 @@ class OpenClipTextTower(TextTower):
         return 4 * self.depth * (5 * self.width + block.mlp.c_fc.out_features + 2 * heads * length)
 
     def _encode(self, rows: Tensor, eot: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+        last = rows
+        for x in self._states(rows, eot, deep):
+            last = x
+        return self._head(self._pooled(last, eot))
+
+    def end_states(
+        self, layout: PromptLayout, context: Tensor | None = None, deep: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
+        """State of the pooled token behind every block, [C, d] each, on the plain path.
+
+        Args:
+            context: [M, d] or [C, M, d]; without one the prompts' own words and placeholders stand there.
+            deep: as for `encode_prompts`.
+        """
+        n = len(layout.class_names)
+        rows = layout.embeddings if context is None else layout.rows(context, range(n))
+        with self.runtime.autocast():
+            states = self._states(rows, layout.eot, [d.expand(n, *d.shape[-2:]) for d in deep])
+            return [self._pooled(x, layout.eot).float() for x in states]
+
+    def _states(self, rows: Tensor, eot: Tensor, deep: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What leaves each block, [N, L, d]."""
         n, length = rows.shape[:2]
         if self._cls is not None:
             rows = torch.cat([rows, self._cls.expand(n, 1, -1)], dim=1)
@@ -58,7 +81,7 @@ class OpenClipTextTower(TextTower):
                 inner = deep[i - 1]
                 x = torch.cat([x[:, :start], inner.expand(n, -1, -1), x[:, start + inner.shape[-2] :]], dim=1)
             x = block(x, attn_mask=mask)
-        return self._head(self._pooled(x, eot))
+            yield x
 
     def _attention_mask(self, eot: Tensor, length: int, x: Tensor) -> Tensor | None:
         total = x.shape[1]
