@@ -53,6 +53,15 @@ class OpenClipTextTower(TextTower):
             last = x
         return self._head(self._pooled(last, eot))
 
+    def enter(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embedding rows [N, L, d] as they enter the first block, and the causal mask [L, L] (added to the scores)."""
+        mask = None if self._mask is None else self._mask[: rows.shape[1], : rows.shape[1]]
+        return rows + self._positions[: rows.shape[1]], mask
+
+    def leave(self, x: Tensor, eot: Tensor) -> Tensor:
+        """What leaves the last block, [N, L, d], as features [N, D], not normalised."""
+        return self._head(self._pooled(x, eot)).float()
+
     def end_states(
         self, layout: PromptLayout, context: Tensor | None = None, deep: Sequence[Tensor] = ()
     ) -> list[Tensor]:

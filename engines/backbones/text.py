@@ -152,6 +152,18 @@ class TextTower(ABC):
 
     def encode(self, texts: Sequence[str], batch: int = 256) -> Tensor:
         """[N, D] features of N texts, not normalised, without gradient; too long a text is refused, not truncated."""
+        prompts = self._token_ids(texts)
+        features = []
+        with torch.no_grad():
+            for i in range(0, len(prompts), batch):
+                features.append(self.encode_embeddings(*self._embedded(prompts[i : i + batch])))
+        return torch.cat(features)
+
+    def embed_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Embedding rows [N, L, d] of whole texts without positions, and the index [N] of each end token."""
+        return self._embedded(self._token_ids(texts))
+
+    def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         prompts = [[*self.tokenizer.start, *self.tokenizer.pieces(t), *self.tokenizer.end] for t in texts]
         limit = self.tokenizer.context_length
         for text, ids in zip(texts, prompts, strict=True):
@@ -160,16 +172,14 @@ class TextTower(ABC):
                     f"The text '{text[:60]}' has {len(ids)} tokens, but this text tower reads at most {limit}.",
                     "Shorten the text.",
                 )
-        features = []
+        return prompts
+
+    def _embedded(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        length = self.padded_length or max(map(len, prompts))
+        table = torch.tensor([p + [self.tokenizer.pad] * (length - len(p)) for p in prompts])
+        ends = torch.tensor([len(p) - 1 for p in prompts])
         with torch.no_grad():
-            for i in range(0, len(prompts), batch):
-                part = prompts[i : i + batch]
-                length = self.padded_length or max(map(len, part))
-                table = torch.tensor([p + [self.tokenizer.pad] * (length - len(p)) for p in part])
-                ends = torch.tensor([len(p) - 1 for p in part])
-                rows = self.embedding(table.to(self.runtime.device))
-                features.append(self.encode_embeddings(rows, ends.to(self.runtime.device)))
-        return torch.cat(features)
+            return self.embedding(table.to(self.runtime.device)), ends.to(self.runtime.device)
 
     def nearest_words(self, context: Tensor, k: int = 5) -> list[Any]:
         """The k vocabulary entries nearest to every context vector (CoOp, section 4.4), nearest first.

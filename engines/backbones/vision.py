@@ -112,6 +112,10 @@ class VisionTower:
             states = _states(self.blocks, self._enter(pixels, prompts), prompts, deep)
             return [state.float() for state in states]
 
+    def pool(self, x: Tensor) -> Tensor:
+        """What leaves the last block, [B, T, d_v], as image features [B, D], not normalised."""
+        return self._leave(x)[0].float()
+
     def joint_tokens(self, x: Tensor) -> Tensor:
         """All tokens [B, T, d_v] behind a block in the joint space, [B, T, D]: last norm and projection on each."""
         raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
@@ -120,7 +124,11 @@ class VisionTower:
         raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
 
     def _prompted(self, pixels: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        return self._leave(_through(self.blocks, self._enter(pixels, prompts), prompts, deep))
+
+    def _leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, D] and patch tokens [B, N, d_v] behind the last norm."""
+        raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
 
 
 class OpenClipVisionTower(VisionTower):
@@ -131,9 +139,8 @@ class OpenClipVisionTower(VisionTower):
         self.depth = len(visual.transformer.resblocks)
         self.reason = ""
 
-    def _prompted(self, pixels: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
         visual = self._visual
-        x = _through(self.blocks, self._enter(pixels, prompts), prompts, deep)
         pooled, tokens = visual._pool(x)
         return pooled if visual.proj is None else pooled @ visual.proj, tokens
 
@@ -166,9 +173,9 @@ class TimmVisionTower(VisionTower):
         self.depth = len(visual.trunk.blocks)
         self.reason = ""
 
-    def _prompted(self, pixels: Tensor, prompts: Tensor | None, deep: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def _leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
         trunk = self._visual.trunk
-        x = trunk.norm(_through(self.blocks, self._enter(pixels, prompts), prompts, deep))
+        x = trunk.norm(x)
         return self._visual.head(trunk.forward_head(x)), x[:, trunk.num_prefix_tokens :]
 
     @property
