@@ -64,9 +64,9 @@ class PromptMethod(OfficialNames):
     """What it is trained with: labelled images; images without labels (none ever reaches it: all are -1); labelled
     images of known domains, beside images of the target domains without labels (`Examples.unlabelled`); images with
     their defects marked (`Examples.masks`)."""
-    frozen_images: ClassVar[bool] = True
+    frozen_images: bool = True
     """Whether the image tower is left as it is, so that its features are computed once and cached."""
-    image_views: ClassVar[int] = 1
+    image_views: int = 1
     """How many views of an image a training step needs; where more than one, `loss` gets pixels [V, B, 3, H, W]."""
     new_classes: ClassVar[bool] = True
     """Whether it can be used on classes it was not trained on, with its default settings."""

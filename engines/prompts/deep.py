@@ -51,7 +51,7 @@ class DeepPrompt(PromptMethod):
     `image_prompts()` and `text_prompts()` give one tensor [n, d] for every prompted block, block 0 first.
     """
 
-    frozen_images: ClassVar[bool] = False
+    frozen_images: bool = False
 
     @classmethod
     def refuse(cls, backbone: Backbone) -> str:
