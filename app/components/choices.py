@@ -74,7 +74,7 @@ def choice_of(found: Experiment) -> dict[str, Any]:
 
 def settings_fields(entry: MethodEntry, protocol: str, shots: int) -> list[Field]:
     """The method's own settings, then those of the training where there are steps to set."""
-    own = form_fields(entry.schema)
+    own = form_fields(entry.schema, entry.settings_for(protocol))
     if entry.fitting != "gradient":
         return own
     return own + form_fields(TrainingConfig.model_json_schema(), entry.training_for(protocol, shots))

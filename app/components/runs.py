@@ -125,10 +125,11 @@ def changed_settings(each: Experiment) -> str:
     own = entry.schema.get("properties", {})
     settings, training = each.config.get("settings", {}), each.config.get("training", {})
     usual = entry.training_for(each.protocol, each.shots) if training else {}
+    usual_own = entry.settings_for(each.protocol)
     changed = [
         f"{own[name].get('title', name)}: {_plain(value)}"
         for name, value in settings.items()
-        if name in own and value != own[name].get("default")
+        if name in own and value != usual_own.get(name)
     ]
     changed += [
         f"{TrainingConfig.model_fields[name].title}: {_plain(value)}"

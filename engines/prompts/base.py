@@ -73,7 +73,9 @@ class PromptMethod(OfficialNames):
     phases: ClassVar[int] = 1
     """Corrections per step. With more than one, only parameters that a phase gives a gradient are changed in it."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Training settings that differ from `TrainingConfig`, by protocol."""
+    """Training settings that differ from `TrainingConfig`, by protocol; those of few-shot where one is not named."""
+    setting_presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Settings of the method that the paper chose differently for a protocol."""
 
     backbone: Backbone
     config: Any
@@ -110,7 +112,7 @@ class PromptMethod(OfficialNames):
     @classmethod
     def training_defaults(cls, protocol: str = "few-shot", shots: int = 16) -> TrainingConfig:
         """The paper's training settings for a protocol and a number of labelled images per class."""
-        return TrainingConfig(**cls.presets.get(protocol, {}))
+        return TrainingConfig(**cls.presets.get(protocol, cls.presets.get("few-shot", {})))
 
     def build(self) -> None:
         """Make the learnable tensors."""

@@ -46,11 +46,19 @@ class MethodEntry:
     """JSON schema of the settings."""
     training: dict[str, dict[str, Any]]
     """The paper's training settings for `<protocol>` and, where they depend on it, `<protocol>/<shots>`."""
+    setting_presets: dict[str, dict[str, Any]]
+    """The method's settings that differ from its defaults, by protocol."""
     file: str
 
     @property
     def trains(self) -> bool:
         return self.fitting != "none"
+
+    def settings_for(self, protocol: str) -> dict[str, Any]:
+        """Default settings of the method for a protocol."""
+        fields = self.schema.get("properties", {})
+        defaults = {name: field["default"] for name, field in fields.items() if "default" in field}
+        return defaults | self.setting_presets.get(protocol, {})
 
     def training_for(self, protocol: str, shots: int) -> dict[str, Any]:
         """Default training settings for a protocol and a number of labelled images per class."""
@@ -139,6 +147,7 @@ def describe_methods() -> list[dict[str, Any]]:
                 "new_classes": cls.new_classes,
                 "schema": cls.Config.model_json_schema(),
                 "training": training,
+                "setting_presets": cls.setting_presets,
                 "file": f"{cls.__module__.replace('.', '/')}.py",
             }
         )

@@ -60,7 +60,6 @@ class CoCoOp(ContextPrompt):
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "few-shot": {"epochs": 10, "batch_size": 1},
-        "base-to-new": {"epochs": 10, "batch_size": 1},
     }
 
     def build(self) -> None:

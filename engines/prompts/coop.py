@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from engines.prompts.base import MethodInfo
 from engines.prompts.context import ContextPrompt
 from engines.prompts.fields import ClassPosition, ClassSpecific, ContextLength, CountTokens, StartingWords
@@ -34,10 +36,15 @@ class CoOp(ContextPrompt):
     )
     Config = CoOpConfig
     config: CoOpConfig
+    setting_presets: ClassVar[dict[str, dict[str, Any]]] = {
+        # The baseline that later papers compare with (CoCoOp, section 4.1).
+        protocol: {"n_ctx": 4, "ctx_init": "a photo of a"}
+        for protocol in ("base-to-new", "cross-dataset", "domain-generalisation")
+    }
 
     @classmethod
     def training_defaults(cls, protocol: str = "few-shot", shots: int = 16) -> TrainingConfig:
         """200 passes, fewer for few images: 50 for one, 100 for two to four (the official rn50_ep50, _ep100)."""
         if protocol == "few-shot" and 0 < shots < 8:
             return TrainingConfig(epochs=50 if shots == 1 else 100)
-        return TrainingConfig(epochs=200)
+        return TrainingConfig(epochs=50 if protocol in ("cross-dataset", "domain-generalisation") else 200)

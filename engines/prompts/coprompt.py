@@ -80,9 +80,9 @@ class CoPrompt(MaPLe):
         "adapter_text.": "adapter_text.fc.",
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        protocol: {"epochs": 8, "batch_size": 4, "learning_rate": 0.0035, "augmentation": "randaugment"}
-        for protocol in ("few-shot", "base-to-new")
+        "few-shot": {"epochs": 8, "batch_size": 4, "learning_rate": 0.0035, "augmentation": "randaugment"}
     }
+    setting_presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def build(self) -> None:
         super().build()

@@ -72,10 +72,7 @@ class CTPTFT(ContextPrompt):
     Config = CTPTFTConfig
     config: CTPTFTConfig
     frozen_images = False
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        protocol: {"epochs": 10, "batch_size": 4}
-        for protocol in ("few-shot", "base-to-new", "cross-dataset", "domain-generalisation")
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"few-shot": {"epochs": 10, "batch_size": 4}}
 
     @classmethod
     def refuse(cls, backbone: Backbone) -> str:

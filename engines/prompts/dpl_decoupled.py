@@ -83,8 +83,7 @@ class DPLDecoupled(PromptMethod):
     config: DPLDecoupledConfig
     frozen_images = False
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        protocol: {"epochs": 20, "batch_size": 4, "learning_rate": 0.0025}
-        for protocol in ("few-shot", "base-to-new", "cross-dataset", "domain-generalisation")
+        "few-shot": {"epochs": 20, "batch_size": 4, "learning_rate": 0.0025}
     }
 
     @classmethod

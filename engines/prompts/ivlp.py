@@ -55,9 +55,7 @@ class IVLP(DeepPrompt):
     )
     Config: ClassVar[type[MethodConfig]] = IVLPConfig
     config: IVLPConfig
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        protocol: {"epochs": 5, "batch_size": 4, "learning_rate": 0.0035} for protocol in ("few-shot", "base-to-new")
-    }
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"few-shot": {"epochs": 5, "batch_size": 4, "learning_rate": 0.0035}}
 
     @classmethod
     def official_name(cls, name: str) -> str:

@@ -62,7 +62,6 @@ class KgCoOp(ContextPrompt):
     config: KgCoOpConfig
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "few-shot": {"epochs": 100, "batch_size": 128},
-        "base-to-new": {"epochs": 100, "batch_size": 128},
     }
 
     @cached_property

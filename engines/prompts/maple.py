@@ -49,7 +49,12 @@ class MaPLe(DeepPrompt):
         "compound_prompt_projections.": "prompt_learner.compound_prompt_projections.",
     }
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        protocol: {"epochs": 5, "batch_size": 4, "learning_rate": 0.0035} for protocol in ("few-shot", "base-to-new")
+        "few-shot": {"epochs": 5, "batch_size": 4, "learning_rate": 0.0035},
+        "cross-dataset": {"epochs": 2, "batch_size": 4, "learning_rate": 0.0026},
+        "domain-generalisation": {"epochs": 2, "batch_size": 4, "learning_rate": 0.0026},
+    }
+    setting_presets: ClassVar[dict[str, dict[str, Any]]] = {
+        protocol: {"prompt_depth": 3} for protocol in ("cross-dataset", "domain-generalisation")
     }
 
     def build(self) -> None:

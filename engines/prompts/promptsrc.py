@@ -97,7 +97,13 @@ class PromptSRC(IVLP):
     average: Tensor
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "few-shot": {"epochs": 50, "batch_size": 4, "learning_rate": 0.0025},
-        "base-to-new": {"epochs": 20, "batch_size": 4, "learning_rate": 0.0025},
+    } | {
+        protocol: {"epochs": 20, "batch_size": 4, "learning_rate": 0.0025}
+        for protocol in ("base-to-new", "cross-dataset", "domain-generalisation")
+    }
+    setting_presets: ClassVar[dict[str, dict[str, Any]]] = {
+        protocol: {"prompt_depth_text": 3, "prompt_depth_vision": 3, "gpa_mean": 0.3, "gpa_std": 0.5}
+        for protocol in ("cross-dataset", "domain-generalisation")
     }
 
     @classmethod

@@ -182,10 +182,10 @@ class RESTORE(ShiftConsistency, MaPLe):
     image_ratio: Tensor
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "few-shot": {"epochs": 10, "batch_size": 4, "learning_rate": 0.0035},
-        "base-to-new": {"epochs": 10, "batch_size": 4, "learning_rate": 0.0035},
         "cross-dataset": {"epochs": 2, "batch_size": 4, "learning_rate": 0.0035},
         "domain-generalisation": {"epochs": 2, "batch_size": 4, "learning_rate": 0.0035},
     }
+    setting_presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def build(self) -> None:
         super().build()

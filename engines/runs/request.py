@@ -76,7 +76,7 @@ def plan_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
         request = request.model_copy(update={"protocol": "unsupervised"})
     check_protocol(entry, request)
     training = training_config(entry, request).model_dump() if entry.trains else {}
-    config: dict[str, Any] = {"settings": _defaults(entry) | request.settings, "training": training}
+    config: dict[str, Any] = {"settings": entry.settings_for(request.protocol) | request.settings, "training": training}
     with workspace.session() as session:
         dataset = session.get(Dataset, request.dataset_id)
         if dataset is None or dataset.deleted_at is not None:
@@ -193,10 +193,6 @@ def has_labels(session: Session, dataset_id: int, splits: Sequence[str] = ("trai
         .where(Sample.dataset_id == dataset_id, Annotation.verdict == Verdict.LABEL, Annotation.class_id.is_not(None))
     )
     return any(session.scalar(query.limit(1)) is not None for query in (came, given))
-
-
-def _defaults(entry: MethodEntry) -> dict[str, Any]:
-    return {name: field["default"] for name, field in entry.schema.get("properties", {}).items() if "default" in field}
 
 
 def _hash(fingerprint: str, request: TrainRequest, config: dict[str, Any]) -> str:

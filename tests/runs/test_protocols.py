@@ -112,7 +112,7 @@ def _request(dataset_id: int, protocol: str, **values: object) -> TrainRequest:
 
 
 def test_settings_bound_to_classes_are_refused_before_training(ws: Workspace, dataset_id: int, other: int) -> None:
-    run = begin(ws, dataset_id, protocol="cross-dataset", test_datasets=[other], settings={"csc": True})
+    run = begin(ws, dataset_id, protocol="cross-dataset", test_datasets=[other], settings={"csc": True, "ctx_init": ""})
     with pytest.raises(ConfigError, match="cannot be used on others"):
         finish(ws, run)
     assert not Path(ws.run_folder(run.id) / "checkpoint.pt").exists()
