@@ -64,16 +64,11 @@ def protocols_for(entry: MethodEntry, sites: int, others: int) -> dict[str, str]
         sites: number of domains in the data set.
         others: number of other data sets with labels.
     """
-    only = {"unlabelled": "unsupervised", "domains": "domain-generalisation", "masks": "zero-shot-anomaly"}
-    if entry.learns_from in only:
-        return {words: name for words, name in PROTOCOLS.items() if name == only[entry.learns_from]}
-    fits = {
-        "few-shot": True,
-        "base-to-new": entry.new_classes,
-        "domain-generalisation": sites > 1,
-        "cross-dataset": entry.new_classes and others > 0,
-    }
-    return {words: name for words, name in PROTOCOLS.items() if fits.get(name)}
+    possible = {"domain-generalisation": sites > 1 or entry.learns_from == "domains", "cross-dataset": others > 0}
+    fits = [name for name in entry.protocols if possible.get(name, True)]
+    if not entry.trains:
+        fits = [name for name in fits if name not in ("unsupervised", "zero-shot-anomaly")]
+    return {words: name for words, name in PROTOCOLS.items() if name in fits}
 
 
 def target_choices(workspace: Workspace, dataset_id: Any, protocol: str) -> list[tuple[str, Any]]:

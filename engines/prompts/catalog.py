@@ -54,6 +54,18 @@ class MethodEntry:
     def trains(self) -> bool:
         return self.fitting != "none"
 
+    @property
+    def protocols(self) -> list[str]:
+        """The protocols that the method can follow."""
+        if not self.trains:
+            return list(PROTOCOLS)
+        if self.learns_from == "labels":
+            transfer = ("base-to-new", "cross-dataset")
+            known = ("few-shot", *transfer, "domain-generalisation")
+            return [name for name in known if self.new_classes or name not in transfer]
+        only = {"domains": ["domain-generalisation"], "masks": ["zero-shot-anomaly"]}
+        return only.get(self.learns_from, ["unsupervised", "base-to-new"])
+
     def settings_for(self, protocol: str) -> dict[str, Any]:
         """Default settings of the method for a protocol."""
         fields = self.schema.get("properties", {})

@@ -79,9 +79,12 @@ def _training(entry: MethodEntry) -> str:
     lines = []
     for protocol, settings in entry.training.items():
         name, _, shots = protocol.partition("/")
+        if name not in entry.protocols:
+            continue
+        own = ", ".join(f"{key} {value or 'none'}" for key, value in entry.setting_presets.get(name, {}).items())
         which = f"{name}, {shots} labelled image{'s' if shots != '1' else ''} per class" if shots else name
         lines.append(
             f"- {which}: {settings['epochs']} passes, batch {settings['batch_size']},"
-            f" {settings['optimizer'].upper()} at {settings['learning_rate']:g}"
+            f" {settings['optimizer'].upper()} at {settings['learning_rate']:g}{'; ' if own else ''}{own}"
         )
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from app.components import run_page, runs
 from app.components.choices import DEFAULTS, checked, choice_of, request_of, settings_fields
 from app.components.figures import method_colour
 from app.components.methods import method_cards, methods
+from app.components.offers import fitting_targets, protocols_for
 from app.components.run_page import NEVER, TRAINED, find_result
 from app.components.runs_list import ANY, NEWEST, keys_of, listing, restore
 from engines.errors import ConfigError
@@ -199,3 +200,40 @@ def test_a_method_that_cannot_be_used_is_greyed_with_the_reason() -> None:
     assert "disabled" in card.split(">", 1)[0]
     assert "Needs &lt;labels&gt;." in card
     assert "disabled" not in shown[: shown.index('data-value="coop"')]
+
+
+@pytest.mark.parametrize(
+    ("method", "sites", "others", "offered"),
+    [
+        ("coop", 0, 0, ["few-shot", "base-to-new"]),
+        ("coop", 2, 1, ["few-shot", "base-to-new", "domain-generalisation", "cross-dataset"]),
+        ("linear-probe", 2, 1, ["few-shot", "domain-generalisation"]),
+        ("tfup", 2, 1, ["base-to-new", "unsupervised"]),
+        ("zero-shot", 0, 0, ["few-shot", "base-to-new"]),
+    ],
+)
+def test_only_protocols_that_fit_are_offered(method: str, sites: int, others: int, offered: list[str]) -> None:
+    assert list(protocols_for(methods()[method], sites, others).values()) == offered
+
+
+def test_what_can_be_tested_on_is_kept_or_chosen() -> None:
+    choices = [("Basel", "Basel"), ("Leiden", "Leiden")]
+    assert fitting_targets(["Basel", "gone"], choices, "domain-generalisation") == ["Basel"]
+    assert fitting_targets(None, choices, "domain-generalisation") == ["Leiden"]
+    assert fitting_targets([], [("a", 1), ("b", 2)], "cross-dataset") == [1, 2]
+    assert fitting_targets("nonsense", [], "few-shot") == []
+
+
+def test_targets_reach_the_request() -> None:
+    entry = methods()["coop"]
+    sites = request_of(entry, [1, "", "coop", 4, 1, "domain-generalisation", ["Basel"]], {})
+    assert (sites.target_domains, sites.test_datasets) == (["Basel"], [])
+    sets = request_of(entry, [1, "", "coop", 4, 1, "cross-dataset", [2, 3]], {})
+    assert (sets.target_domains, sets.test_datasets) == ([], [2, 3])
+    assert request_of(entry, [1, "", "coop", 4, 1, "few-shot", ["Basel"]], {}).target_domains == []
+
+
+def test_settings_of_a_protocol_are_the_papers() -> None:
+    usual = {f.name: f.default for f in settings_fields(methods()["coop"], "base-to-new", 16)}
+    assert (usual["n_ctx"], usual["ctx_init"]) == (4, "a photo of a")
+    assert {f.name: f.default for f in settings_fields(methods()["maple"], "cross-dataset", 16)}["prompt_depth"] == 3
