@@ -42,12 +42,17 @@ def check(request: TrainRequest, class_names: list[str], test_images: int) -> di
         method = create_method(request.method, backbone, class_names, **request.settings)
     except PromptloupeError as error:
         return refused | {"problems": [{"field": "settings", "message": str(error)}]}
-    if request.protocol == "base-to-new" and method.class_bound:
+    unlabelled = method.learns_from == "unlabelled"
+    if request.protocol in ("base-to-new", "cross-dataset") and method.class_bound and not unlabelled:
         message = f"{method.info.title} with these settings cannot be tested on classes it never saw."
         return refused | {"problems": [{"field": "protocol", "message": message}]}
-    images = request.shots * len(class_names) if request.shots else max(test_images, len(class_names))
+    some = request.shots and not unlabelled
+    images = request.shots * len(class_names) if some else max(test_images, len(class_names))
     per_image = _seconds_per_image(backbone)
-    step, memory = _step(method, min(config.batch_size, images)) if method.fitting == "gradient" else (0.01, 0.0)
+    try:
+        step, memory = _step(method, min(config.batch_size, images)) if method.fitting == "gradient" else (0.01, 0.0)
+    except PromptloupeError as error:
+        return refused | {"problems": [{"field": "settings", "message": str(error)}]}
     steps = config.epochs * max(1, images // config.batch_size) if method.fitting == "gradient" else 1
     live = 0 if (method.frozen_images and config.views) else steps * config.batch_size
     looks = test_images + live + images * (config.views + 2 if method.fitting != "none" else 0)
@@ -65,7 +70,8 @@ def _note(config: TrainingConfig, method: PromptMethod) -> str:
         return "Nothing is trained; the images are looked at once."
     if method.fitting == "closed-form":
         return "Solved in one go."
-    return f"{config.epochs} passes over the labelled images."
+    which = "images" if method.learns_from == "unlabelled" else "labelled images"
+    return f"{config.epochs} passes over the {which}."
 
 
 @torch.no_grad()
@@ -86,6 +92,7 @@ def _step(method: PromptMethod, batch: int) -> tuple[float, float]:
         return tensor
 
     labels = torch.arange(batch, device=backbone.device) % len(method.class_names)
+    labels = torch.full_like(labels, -1) if method.learns_from == "unlabelled" else labels
     features = torch.randn(batch, backbone.embed_dim, device=backbone.device) if method.frozen_images else None
     pixels = None if features is not None else torch.zeros(batch, 3, backbone.image_size, backbone.image_size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

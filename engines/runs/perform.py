@@ -104,6 +104,8 @@ class _Performance:
             items, labels = self.material.restricted(classes, self.material.train)
             self._note_missing(classes, labels)
         if not items:
+            if self.learns_from == "unlabelled":
+                raise DataError("There are no images to learn from.", "Import some that are not set aside for testing.")
             raise DataError("No training image has a label yet.", "Label some images, or import them with labels.")
         examples = self._examples(method, classes, items, labels)
         if self.learns_from == "domains":

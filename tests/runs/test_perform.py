@@ -218,3 +218,19 @@ def test_estimate(dataset_id: int) -> None:
         bad = check(TrainRequest(**({"dataset_id": dataset_id} | values)), names, 24)
         assert not bad["ok"]
         assert bad["problems"][0]["field"] == field
+
+
+@pytest.mark.parametrize("method", ["tfup", "tfup-t", "promptkd"])
+@pytest.mark.parametrize("protocol", ["unsupervised", "base-to-new"])
+def test_cost_of_methods_without_labels(dataset_id: int, method: str, protocol: str) -> None:
+    request = TrainRequest(dataset_id=dataset_id, method=method, protocol=protocol, shots=0)
+    answer = check(request, sorted(COLOURS), 24)
+    assert answer["ok"], answer["problems"]
+    assert "labelled" not in answer["note"]
+
+
+def test_a_teacher_that_is_not_there_is_told_before_the_start(dataset_id: int) -> None:
+    request = TrainRequest(dataset_id=dataset_id, method="promptkd", settings={"teacher": "nobody"})
+    answer = check(request, sorted(COLOURS), 24)
+    assert not answer["ok"]
+    assert "nobody" in answer["problems"][0]["message"]
