@@ -81,6 +81,8 @@ class PromptMethod(OfficialNames):
     config: Any
     descriptions: list[list[str]]
     """Sentences that people wrote about each class (none by default); set before training by who knows them."""
+    other_classes: list[str]
+    """Names of classes that it will be tested on without having seen an image of them; set like the descriptions."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -95,6 +97,7 @@ class PromptMethod(OfficialNames):
         self.backbone = backbone
         self.class_names = check_class_names(class_names)
         self.descriptions = [[] for _ in self.class_names]
+        self.other_classes = []
         self.config = config
         if reason := self.refuse(backbone):
             raise BackboneError(f"{self.info.title} does not work with the model “{backbone.name}”.", reason)

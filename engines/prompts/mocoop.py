@@ -44,8 +44,8 @@ class MoCoOpConfig(MethodConfig):
         "",
         title="Further class names",
         description="Names of classes that will come later, with ; between them; no images of them are needed. The"
-        " prompts are then held to the sentences of all classes, as in the paper's tests on new classes, which is a"
-        " slight advantage over methods that do not know these names.",
+        " prompts are then held to the sentences of all classes. In tests on new classes their names are added by"
+        " themselves, as in the paper: a slight advantage over methods that do not know them.",
         json_schema_extra={"advanced": True},
     )
     text_weight: float = Field(
@@ -161,7 +161,7 @@ class MoCoOp(PromptMethod):
     def all_class_names(self) -> list[str]:
         """The C classes and behind them the further ones, C' in all."""
         further = [name.strip() for name in self.config.further_classes.split(";")]
-        return list(dict.fromkeys([*self.class_names, *filter(None, further)]))
+        return list(dict.fromkeys([*self.class_names, *filter(None, further), *self.other_classes]))
 
     @cached_property
     def all_layouts(self) -> list[PromptLayout]:

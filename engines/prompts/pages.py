@@ -55,12 +55,17 @@ _COST = {
 def settings_table(schema: dict[str, Any]) -> str:
     """The settings of a JSON schema as a Markdown table."""
     rows = [
-        f"| `{name}` | {field.get('title', name)} | {_values(field)} | `{field.get('default', '')}` |"
-        f" {field.get('description', '')} |"
+        _row(
+            f"`{name}`", field.get("title", name), _values(field), f"`{field.get('default', '')}`", field["description"]
+        )
         for name, field in schema.get("properties", {}).items()
     ]
     head = "| name | on the form | values | default | what it does |\n|---|---|---|---|---|\n"
     return head + "\n".join(rows) if rows else ""
+
+
+def _row(*cells: Any) -> str:
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def _values(field: dict[str, Any]) -> str:

@@ -69,6 +69,7 @@ class _Performance:
         torch.manual_seed(self.row.seed)
         method = create_method(self.row.method, self.backbone, self._names(known), **self.row.config["settings"])
         method.descriptions = [self.material.descriptions[c] for c in known]
+        method.other_classes = [name for name in self._names(new) if name not in method.class_names]
         if known == base and (new or self.row.config.get("test_datasets")):
             method.for_classes(method.class_names)  # refuses what is bound to its classes before hours are spent
         started = time.monotonic()
