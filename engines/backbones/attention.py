@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
 from torch import Tensor
+
+
+def are_plain(blocks: Iterable[Any]) -> bool:
+    """Whether all are open_clip's plain pre-norm blocks, which the functions below take apart."""
+    return all(type(block) is ResidualAttentionBlock and block.attn.in_proj_weight is not None for block in blocks)
 
 
 def project(block: Any, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
@@ -18,10 +24,16 @@ def project(block: Any, x: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
     return projected.unflatten(-1, (last - first, attention.num_heads, -1)).unbind(-3)
 
 
+def attended(block: Any, heads: Tensor) -> Tensor:
+    """What a block's attention adds to its input: heads [..., H, d/H] -> [..., d]."""
+    out = block.attn.out_proj
+    added: Tensor = block.ls_1(F.linear(heads.flatten(-2), out.weight, out.bias))
+    return added
+
+
 def residual(block: Any, x: Tensor, heads: Tensor) -> Tensor:
     """The rest of a pre-norm block behind its attention: heads [..., H, d/H], x [..., d]."""
-    attention = block.attn
-    x = x + block.ls_1(F.linear(heads.flatten(-2), attention.out_proj.weight, attention.out_proj.bias))
+    x = x + attended(block, heads)
     return x + block.ls_2(_mlp(block.mlp, block.ln_2(x)))
 
 

@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor
 
-from engines.backbones.attention import project, residual
+from engines.backbones.attention import are_plain, project, residual
 from engines.backbones.layout import PromptLayout
 from engines.backbones.open_clip_text import OpenClipTextTower
 
@@ -32,10 +31,7 @@ def is_causal_clip(module: Any) -> bool:
         module.attn_mask is not None
         and getattr(module, "cls_emb", None) is None
         and pool in ("argmax", "eos")
-        and all(
-            type(block) is ResidualAttentionBlock and block.attn.in_proj_weight is not None
-            for block in module.transformer.resblocks
-        )
+        and are_plain(module.transformer.resblocks)
     )
 
 

@@ -110,8 +110,8 @@ class TextTower(ABC):
             layout: of the C classes.
             context: [M, d] for all classes; [C, M, d] class-specific; with `per_group` [G, M, d] or [G, C, M, d],
                 one for each of G groups (an image in CoCoOp).
-            deep: up to depth - 1 tensors [M, d] (or [G, M, d]); the i-th replaces the context's rows in front of
-                block i + 1 (MaPLe, section 3.3). Only for position "end".
+            deep: up to depth - 1 tensors [m, d] (or [G, m, d]), m <= M; the i-th replaces the first m of the context's
+                rows in front of block i + 1 (MaPLe, section 3.3; m = M there). Only for position "end".
         Returns:
             [C, D], or [G, C, D] with `per_group`.
         """
@@ -221,6 +221,11 @@ class TextTower(ABC):
             raise ConfigError(
                 "Deep prompts need the class name at the end and one context for all classes.",
                 "Set the position to 'end' and switch class-specific context off.",
+            )
+        if any(inner.shape[-2] > layout.n_ctx for inner in deep):
+            raise ConfigError(
+                f"Deep prompts may not be longer than the {layout.n_ctx} context vectors whose places they take.",
+                "Shorten them, or learn more context vectors.",
             )
         if len(deep) >= self.depth:
             raise ConfigError(

@@ -14,6 +14,7 @@ from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor
+from torch.nn import functional as F
 
 from engines.backbones.runtime import Runtime
 from engines.errors import ConfigError
@@ -25,6 +26,7 @@ class VisionTower:
     Attributes:
         width: d_v, width of the tower's tokens (or of its last feature map).
         depth: number of transformer blocks, 0 for towers that are not plain vision transformers.
+        patch: side of a patch in pixels, 0 where it is not known.
         reason: why the tower carries no prompts, in words; empty where it does.
     """
 
@@ -33,6 +35,7 @@ class VisionTower:
         self.runtime = runtime
         self.width = _width(visual)
         self.depth = 0
+        self.patch = 0
         self.reason = f"its image tower is a {_kind(visual)}, and prompts can join only the tokens of a plain ViT"
 
     @overload
@@ -98,7 +101,10 @@ class VisionTower:
         raise ConfigError(f"This backbone has no patch tokens: {self.reason}.", "Choose a ViT backbone.")
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """What enters the first block: leading (class) tokens and patch tokens, [B, T, d_v]."""
+        """What enters the first block: leading (class) tokens and patch tokens, [B, T, d_v].
+
+        open_clip's own towers take images of any size here, not of the model's alone.
+        """
         return self._enter(pixels, None)
 
     @property
@@ -137,6 +143,7 @@ class OpenClipVisionTower(VisionTower):
     def __init__(self, visual: Any, runtime: Runtime) -> None:
         super().__init__(visual, runtime)
         self.depth = len(visual.transformer.resblocks)
+        self.patch = int(visual.patch_size[0])
         self.reason = ""
 
     def _leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,9 +157,19 @@ class OpenClipVisionTower(VisionTower):
 
     def _enter(self, pixels: Tensor, prompts: Tensor | None) -> Tensor:
         visual = self._visual
-        x = visual.conv1(pixels).flatten(2).transpose(1, 2)
+        patches = visual.conv1(pixels)
+        x = patches.flatten(2).transpose(1, 2)
         x = torch.cat([visual.class_embedding.expand(len(x), 1, -1).to(x.dtype), x], dim=1)
-        return visual.ln_pre(_append(x + visual.positional_embedding, prompts))
+        return visual.ln_pre(_append(x + self._positions(patches.shape[-2:]), prompts))
+
+    def _positions(self, grid: Sequence[int]) -> Tensor:
+        """Position embeddings [1 + N, d] of a grid of patches: bilinear between the model's own for other sizes."""
+        own, size = self._visual.positional_embedding, self._visual.grid_size
+        if tuple(grid) == tuple(size):
+            return own
+        table = own[1:].unflatten(0, size).permute(2, 0, 1)[None]
+        table = F.interpolate(table, size=tuple(grid), mode="bilinear", align_corners=False)[0]
+        return torch.cat([own[:1], table.flatten(1).T])
 
     def joint_tokens(self, x: Tensor) -> Tensor:
         x = self._visual.ln_post(x)
