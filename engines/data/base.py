@@ -77,6 +77,8 @@ class Record:
     """`train`, `val`, `test`, or None where the source does not say."""
     domain: str = ""
     group: str = ""
+    mask: Path | None = None
+    """Picture that marks the defects of the image in white; it stays where it is."""
 
 
 MOST_CLASSES = 10_000

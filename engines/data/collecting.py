@@ -46,6 +46,7 @@ class Row:
     label: str | None
     domain: str
     group: str
+    mask: str = ""
 
 
 class Collection:
@@ -93,6 +94,7 @@ class Collection:
                 label=label,
                 domain=shorten(clean(record.domain), 100),
                 group=shorten(clean(record.group), 200),
+                mask=str(record.mask) if record.mask else "",
             )
         )
 

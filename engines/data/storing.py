@@ -103,6 +103,7 @@ def _write_samples(session: Session, collection: Collection, dataset_id: int, cl
             "class_id": None if row.label is None else classes[row.label],
             "domain": row.domain,
             "group_key": row.group,
+            "mask": row.mask,
         }
         for position, row in enumerate(collection.rows)
     )

@@ -109,6 +109,8 @@ class Sample(Base):
     """Site, scanner, stain or style; empty where there is only one."""
     group: Mapped[str] = mapped_column("group_key", String(200), default="")
     """What must not be torn apart by a split: a patient, a slide, a position."""
+    mask: Mapped[str] = mapped_column(Text, default="", server_default="")
+    """Picture of the same size that marks defects in white, a path like `file`; empty where none is marked."""
 
 
 class Split(Base):

@@ -157,3 +157,27 @@ def test_many_processes_open_a_new_workspace_at_once(tmp_path: Path) -> None:
         for _ in range(4)
     ]
     assert [process.communicate()[0].strip() for process in processes] == ["ok"] * 4
+
+
+def test_a_workspace_of_the_first_release_gets_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that were imported before masks were known have none."""
+    with monkeypatch.context() as older:
+        older.setattr(workspace, "HEAD", "0001")
+        older.setattr(workspace, "upgrade", lambda engine: migrate.upgrade(engine, "0001"))
+        first = Workspace.open(tmp_path / "old")
+        with first.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO dataset (id, name, reader, source, description, size, fingerprint, report, created_at) VALUES (1, 'smears', 'folder', '', '', 1, '', '{}', '2026-01-01')"
+                )
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO sample (dataset_id, position, name, file, sha256, width, height, split, domain, group_key) VALUES (1, 0, 'a.png', 'a.png', 'x', 8, 8, 'train', '', '')"
+                )
+            )
+        first.close()
+    now = Workspace.open(tmp_path / "old")
+    with now.session() as session:
+        assert [(s.name, s.mask) for s in session.query(Sample)] == [("a.png", "")]
+    assert [file.name for file in (now.path / "backups").iterdir()] == ["before-0002-was-0001.db"]
