@@ -159,6 +159,15 @@ def test_many_processes_open_a_new_workspace_at_once(tmp_path: Path) -> None:
     assert [process.communicate()[0].strip() for process in processes] == ["ok"] * 4
 
 
+OLD_ROWS: dict[str, dict[str, object]] = {
+    "dataset": {"id": 1, "name": "smears", "reader": "folder", "source": "", "description": "", "size": 1}
+    | {"fingerprint": "", "report": "{}", "created_at": "2026-01-01 00:00:00"},
+    "sample": {"dataset_id": 1, "position": 0, "name": "a.png", "file": "a.png", "sha256": "x", "width": 8, "height": 8}
+    | {"split": "train", "domain": "", "group_key": ""},
+}
+"""What the first release wrote of one image."""
+
+
 def test_a_workspace_of_the_first_release_gets_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples that were imported before masks were known have none."""
     with monkeypatch.context() as older:
@@ -166,16 +175,9 @@ def test_a_workspace_of_the_first_release_gets_masks(tmp_path: Path, monkeypatch
         older.setattr(workspace, "upgrade", lambda engine: migrate.upgrade(engine, "0001"))
         first = Workspace.open(tmp_path / "old")
         with first.engine.begin() as connection:
-            connection.execute(
-                text(
-                    "INSERT INTO dataset (id, name, reader, source, description, size, fingerprint, report, created_at) VALUES (1, 'smears', 'folder', '', '', 1, '', '{}', '2026-01-01')"
-                )
-            )
-            connection.execute(
-                text(
-                    "INSERT INTO sample (dataset_id, position, name, file, sha256, width, height, split, domain, group_key) VALUES (1, 0, 'a.png', 'a.png', 'x', 8, 8, 'train', '', '')"
-                )
-            )
+            for table, row in OLD_ROWS.items():
+                named = ", ".join(f":{name}" for name in row)
+                connection.execute(text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({named})"), row)
         first.close()
     now = Workspace.open(tmp_path / "old")
     with now.session() as session:

@@ -127,7 +127,8 @@ def _from_objects(source: Path, objects: list[str]) -> tuple[list[Record | LeftO
 def _from_object(place: Path, name: str) -> Iterator[Record | LeftOut]:
     entries, left_out = list_files(place)
     yield from left_out
-    masks = {entry.parts[1:-1] + (_stem(entry),): entry.handle for entry in entries if entry.parts[0] == "ground_truth"}
+    marks = [entry for entry in entries if entry.parts[0] == "ground_truth"]
+    masks = {(*entry.parts[1:-1], _stem(entry)): entry.handle for entry in marks}
     for entry in filter(is_candidate, entries):
         split = entry.parts[0]
         if split not in ("train", "val", "test") or len(entry.parts) < 3:
