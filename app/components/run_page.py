@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.components import defects
 from app.components import training as views
 from app.components.class_figures import confusion_matrix, per_class_bars, reliability_diagram
 from app.components.figures import Bar, Figure, method_colour
@@ -184,7 +185,7 @@ def how_trained(result: Result) -> tuple[Figure | None, Figure | None, Html]:
 def shown(result: Result | None) -> list[Any]:
     """Values of the components of the result on show."""
     if result is None:
-        return [gr.update(visible=False), *[gr.skip()] * 14]
+        return [gr.update(visible=False), *[gr.skip()] * 19]
     if result.run is None:
         nothing = [gr.update(visible=False)] * 2
         return [
@@ -195,6 +196,7 @@ def shown(result: Result | None) -> list[Any]:
             *nothing,
             gr.update(visible=False),
             *[gr.skip()] * 8,
+            *defects.shown(result.workspace, None),
         ]
     tested = bool(result.summary.get("images"))
     loss, accuracy, settings = how_trained(result)
@@ -215,6 +217,7 @@ def shown(result: Result | None) -> list[Any]:
         drawn(loss),
         drawn(accuracy),
         settings,
+        *defects.shown(result.workspace, result.run),
     ]
 
 

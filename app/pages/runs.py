@@ -7,9 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from app.components import defects
 from app.components import training as views
 from app.components.choices import DEFAULTS, choice_of
-from app.components.html import Html, page_title, tag
+from app.components.html import Html, page_title, section, tag
 from app.components.live import live_html, pressed
 from app.components.methods import begin_reading
 from app.components.plot import plot, pressed_mark
@@ -24,6 +25,10 @@ from engines.store.run_queries import move_to_bin, runs_stamp, training_jobs
 PAGE = Page(route="runs", title="Runs", order=50)
 LEAD = "Every result of this workspace. Open one to see what it got wrong, and to try it on an image of your own."
 IMAGE_FILES = ["image", ".dcm", ".tif", ".tiff"]
+DEFECTS = (
+    "Every test image has a score, from 0 (surely sound) to 1 (surely damaged), and a map that says the same of every"
+    " place in it. Press an image to see its map."
+)
 MOST_ASKED = 16
 """Images that are looked at in one go."""
 ALL_MISTAKES: dict[str, Any] = {"cell": None, "first": 0}
@@ -53,6 +58,8 @@ class _RunsPage:
         self._list()
         with gr.Column(visible=False, elem_id="run") as self.detail:
             self._head()
+            with gr.Column(visible=False, elem_id="run-defects") as self.defects:
+                self._defects()
             with gr.Tabs(visible=False) as self.tabs:
                 self._tabs()
         self.listed = [self.filters, self.table, self.dataset, self.method]
@@ -66,6 +73,11 @@ class _RunsPage:
             self.loss,
             self.accuracy,
             self.settings,
+            self.defects,
+            self.worth,
+            self.target,
+            self.scores,
+            self.viewer,
         ]
 
     def _list(self) -> None:
@@ -91,6 +103,14 @@ class _RunsPage:
             self.part = gr.Radio(
                 [TRAINED, NEVER], value=TRAINED, label="Classes on show", visible=False, elem_id="run-part"
             )
+
+    def _defects(self) -> None:
+        gr.HTML(section("Where it sees defects", DEFECTS), apply_default_css=False)
+        self.worth = gr.HTML(elem_id="run-worth", apply_default_css=False)
+        self.target = gr.Radio([], label="Images on show", visible=False, elem_id="run-target")
+        with gr.Row():
+            self.scores = live_html(elem_id="run-scores")
+            self.viewer = defects.viewer(elem_id="run-viewer")
 
     def _tabs(self) -> None:
         with gr.Tab("What it confuses"):
@@ -194,6 +214,9 @@ class _RunsPage:
         context.listen(self.mistakes.action, self.turn, [*chosen, self.place], [self.mistakes, self.place], every=True)
         for another in (self.opened.change, self.seed.input):
             context.listen(another, lambda: (None, Html("")), outputs=[self.upload, self.answer])
+        looking = [self.opened, self.seed, self.target]
+        context.listen(self.target.input, self.narrow, looking, [self.scores, self.viewer])
+        context.listen(self.scores.action, self.inspect, looking, [self.scores, self.viewer], every=True)
         asking = [self.opened, self.seed, self.upload]
         self.upload.change(tell_errors(self.try_images), asking, self.answer, **SHORT)
         context.listen(self.reuse.click, self.use_again, self.opened, self.choice).then(None, js=GO_TO_TRAIN)
@@ -217,6 +240,18 @@ class _RunsPage:
         cell = None if name == "all" else now["cell"]
         first = int(value) if name == "page" and value.isdigit() else 0
         return wrong(self.workspace, key, seed, part, cell, first), {"cell": cell, "first": first}
+
+    def narrow(self, key: str, seed: Any, target: Any) -> list[Any]:
+        """The images of one data set, or of all."""
+        run = self._done(key, seed).run
+        assert run is not None
+        return defects.narrowed(self.workspace, run, target if isinstance(target, str) else "")
+
+    def inspect(self, key: str, seed: Any, target: Any, event: gr.EventData) -> list[Any]:
+        """Another page of images by their scores, or one image with its map."""
+        run, (name, value) = self._done(key, seed).run, pressed(event)
+        assert run is not None
+        return defects.answer(self.workspace, run, target if isinstance(target, str) else "", name, value)
 
     def try_images(self, key: str, seed: Any, files: Any) -> Html:
         if not files:

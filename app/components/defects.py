@@ -1,0 +1,236 @@
+"""Where a prompt sees defects: what it was worth in numbers, the images by their score, and one with its map."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.components.gallery import Cell, grid, pager, picture_url, thumbnail_url
+from app.components.html import Html, join, notice, table, tag, term
+from app.components.words import counted
+from engines.data import load_image
+from engines.errors import PromptloupeError
+from engines.store import Run, Workspace
+from engines.store.defects import Finding, finding, findings, targets
+
+PAGE_SIZE = 24
+THRESHOLD = 50
+"""From which value on places are coloured at first, in hundredths."""
+MEASURES = {
+    "image_auroc": term(
+        "Damaged above sound",
+        "How often a damaged image gets a higher score than a sound one (image AUROC). Guessing gives 50%.",
+    ),
+    "image_ap": term(
+        "Hits at the top of the list",
+        "How many of the images with the highest scores are damaged, averaged over the list (average precision).",
+    ),
+    "pixel_auroc": term(
+        "Marked above unmarked places",
+        "How often a place that was marked by hand gets a higher value than one that was not (pixel AUROC).",
+    ),
+    "pixel_ap": term(
+        "Hits among the surest places",
+        "How many of the places with the highest values were marked by hand (pixel average precision). Small defects"
+        " make this low even where the maps are good.",
+    ),
+    "pro": term(
+        "Defects covered",
+        "How much of each defect is found while at most 30% of the sound places are taken for one (PRO). Small defects"
+        " count as much as large ones.",
+    ),
+}
+_SCRIPT = Path(__file__).parents[1] / "static" / "defects.js"
+
+
+def _slider(name: str, label: str, value: int, said: str) -> Html:
+    return tag(
+        "label",
+        tag("span", label),
+        tag("input", type="range", min=0, max=100, value=value, data_part=name, aria_label=label),
+        tag("output", said, data_part=f"{name}-said"),
+    )
+
+
+_TEMPLATE = tag(
+    "div",
+    tag("div", tag("img", data_part="image", alt=""), tag("canvas", data_part="overlay"), data_part="stage"),
+    tag(
+        "div",
+        tag("strong", data_part="said"),
+        tag("p", data_part="why", class_="pl-quiet"),
+        _slider("opacity", "How strong the colours are", 60, "60%"),
+        _slider("threshold", "Colour places from this value on", THRESHOLD, "0.50"),
+        tag(
+            "label",
+            tag("input", type="checkbox", data_part="marked", checked=True),
+            tag("span", "Outline what was marked by hand"),
+            data_part="marked-row",
+            hidden=True,
+        ),
+        tag("p", data_part="share", class_="pl-quiet"),
+        tag("div", tag("span", "0 sound"), tag("i"), tag("span", "1 damaged"), class_="pl-scale"),
+        class_="pl-defect-side",
+    ),
+    data_part="all",
+    class_="pl-defect",
+    hidden=True,
+)
+
+
+def viewer(**options: Any) -> gr.HTML:
+    """The place of one image with its map; give it `viewed(...)` as a new value."""
+    return gr.HTML(
+        "",
+        html_template=str(_TEMPLATE),
+        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+        apply_default_css=False,
+        padding=False,
+        **options,
+    )
+
+
+# --- what is said -----------------------------------------------------------------
+
+
+def looked(run: Run | None) -> bool:
+    """Whether a run looked for defects."""
+    return run is not None and "image_auroc" in run.summary
+
+
+def headline(run: Run) -> Html:
+    """What the scores are worth in a sentence, then every measure for every data set."""
+    summary, ready = run.summary, run.summary.get("zero_shot", {})
+    sets: Mapping[str, Mapping[str, Any]] = summary.get("targets", {})
+    rows = [_measures(name, each) for name, each in sets.items()] if len(sets) > 1 else []
+    rows.append(_measures("mean" if rows else "learned prompt", summary))
+    rows.append(_measures("ready-made sentences", ready))
+    columns = ["", *(Html(f"{words}>") for words in MEASURES.values())]
+    return join(
+        [
+            tag("p", sentence(summary, ready), class_="pl-sentence"),
+            _without_marks(summary),
+            table(columns, rows, style="pl-measures"),
+        ]
+    )
+
+
+def sentence(summary: Mapping[str, Any], ready: Mapping[str, Any]) -> str:
+    """ "Of a damaged and a sound image, the damaged one got the higher score in 93.4% of all pairs; …"."""
+    value, beside = summary.get("image_auroc"), ready.get("image_auroc")
+    if value is None:
+        return "It could not be measured how well damaged images are told from sound ones: only one kind was tested."
+    said = f"Of a damaged and a sound image, the damaged one got the higher score in {_share(value)} of all pairs"
+    return f"{said}; with the ready-made sentences in {_share(beside)}." if beside is not None else f"{said}."
+
+
+def _without_marks(summary: Mapping[str, Any]) -> Html:
+    if summary.get("pixel_auroc") is not None:
+        return Html("")
+    return notice("info", "No defect of these images was marked by hand, so the maps could not be measured.")
+
+
+def _measures(name: str, summary: Mapping[str, Any]) -> list[Any]:
+    return [name, *(_share(summary.get(key)) for key in MEASURES)]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}%"
+
+
+# --- the images ---------------------------------------------------------------------
+
+
+def images(workspace: Workspace, run: Run, target: str, first: int, chosen: int | None = None) -> Html:
+    """Thumbnails by score, the highest first. A press brings `select` (a sample) or `page` (a place)."""
+    page = findings(workspace, run.id, target, first, PAGE_SIZE)
+    if not page.total:
+        return notice("info", "There are no images to show.", "They were removed from the workspace.")
+    turn = pager(page.first, len(page.findings), page.total, PAGE_SIZE) if page.total > PAGE_SIZE else ""
+    return tag(
+        "div",
+        tag("h3", f"{counted(page.total, 'image')}, the highest score first"),
+        turn,
+        grid([_cell(workspace, each, chosen) for each in page.findings]),
+        class_="pl-card",
+    )
+
+
+def _cell(workspace: Workspace, found: Finding, chosen: int | None) -> Cell:
+    sample, kind = found.sample, "damaged" if found.anomalous else "sound"
+    alt = f"score {found.score:.2f}, {kind}: {sample.name}"
+    caption = join([tag("b", f"{found.score:.2f}"), f" {kind}"])
+    return Cell(sample.id, thumbnail_url(workspace, sample), alt, caption, sample.id == chosen)
+
+
+def viewed(workspace: Workspace, run: Run, sample_id: int | None) -> str:
+    """One image with its map as the value of `viewer`; nothing where there is none."""
+    found = finding(workspace, run.id, sample_id) if sample_id is not None else None
+    if found is None:
+        return ""
+    truth = "it is damaged" if found.anomalous else "it is sound"
+    why = f"By its label {truth}. Ready-made sentences: {found.ready_made:.2f}. {found.sample.name}"
+    mask = workspace.resolve(found.sample.mask) if found.sample.mask else None
+    image = _address(workspace.resolve(found.sample.file))
+    if not image:
+        why = f"{why}. The image can no longer be read: put it back where it was imported from."
+    return json.dumps(
+        {
+            "id": str(found.sample.id),
+            "image": image,
+            "map": _address(found.map) if found.map else "",
+            "mask": _address(mask) if mask else "",
+            "alt": found.sample.name,
+            "said": f"Score {found.score:.2f} of 1",
+            "why": why if found.map else f"{why}. There is no map of it.",
+        }
+    )
+
+
+def _address(path: Path) -> str:
+    """A picture as an address that carries it; empty where it cannot be read."""
+    try:
+        return picture_url(load_image(path))
+    except PromptloupeError:
+        return ""
+
+
+# --- as values of components ----------------------------------------------------------
+
+
+def shown(workspace: Workspace, run: Run | None) -> list[Any]:
+    """Values of the tab, the sentence, the chooser of data sets, the images and the viewer."""
+    if run is None or not looked(run):
+        return [gr.update(visible=False), "", gr.update(visible=False), "", ""]
+    names = targets(workspace, run.id)
+    first = _surest(workspace, run, "")
+    return [
+        gr.update(visible=True),
+        headline(run),
+        gr.update(choices=[("all", ""), *((n, n) for n in names)], value="", visible=len(names) > 1),
+        images(workspace, run, "", 0, first),
+        viewed(workspace, run, first),
+    ]
+
+
+def narrowed(workspace: Workspace, run: Run, target: str) -> list[Any]:
+    """Values of the images and the viewer for one data set."""
+    first = _surest(workspace, run, target)
+    return [images(workspace, run, target, 0, first), viewed(workspace, run, first)]
+
+
+def _surest(workspace: Workspace, run: Run, target: str) -> int | None:
+    found: Sequence[Finding] = findings(workspace, run.id, target, 0, 1).findings
+    return found[0].sample.id if found else None
+
+
+def answer(workspace: Workspace, run: Run, target: str, name: str, value: str) -> list[Any]:
+    """Values of the images and the viewer after a press: `select` an image, or turn to a `page`."""
+    place = int(value) if value.isdecimal() else 0
+    if name == "page":
+        return [images(workspace, run, target, place), gr.skip()]
+    return [gr.skip(), viewed(workspace, run, place)]
