@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from app.components.gallery import Cell, grid, pager, picture_url, thumbnail_url
 from app.components.html import Html, join, notice, table, tag, term
@@ -15,7 +17,7 @@ from app.components.words import counted
 from engines.data import load_image
 from engines.errors import PromptloupeError
 from engines.store import Run, Workspace
-from engines.store.defects import Finding, finding, findings, targets
+from engines.store.defects import Finding, finding, findings, groups, place_of
 
 PAGE_SIZE = 24
 THRESHOLD = 50
@@ -44,6 +46,8 @@ MEASURES = {
         " count as much as large ones.",
     ),
 }
+VIRIDIS = ("440154", "472C7A", "3B518B", "2C718E", "21908D", "27AD81", "5CC863", "AADC32", "FDE725")
+"""As in `static/defects.js`."""
 _SCRIPT = Path(__file__).parents[1] / "static" / "defects.js"
 
 
@@ -105,8 +109,7 @@ def looked(run: Run | None) -> bool:
 def headline(run: Run) -> Html:
     """What the scores are worth in a sentence, then every measure for every data set."""
     summary, ready = run.summary, run.summary.get("zero_shot", {})
-    sets: Mapping[str, Mapping[str, Any]] = summary.get("targets", {})
-    rows = [_measures(name, each) for name, each in sets.items()] if len(sets) > 1 else []
+    rows = [_measures(name, each) for name, each in _each(summary).items()]
     rows.append(_measures("mean" if rows else "learned prompt", summary))
     rows.append(_measures("ready-made sentences", ready))
     columns = ["", *(Html(f"{words}>") for words in MEASURES.values())]
@@ -117,6 +120,15 @@ def headline(run: Run) -> Html:
             table(columns, rows, style="pl-measures"),
         ]
     )
+
+
+def _each(summary: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The numbers of every data set, or where there is one alone of every thing in it; none where that is one, too."""
+    parts: Mapping[str, Mapping[str, Any]] = summary.get("targets", {})
+    if len(parts) < 2:
+        (only,) = parts.values() or (summary,)
+        parts = only.get("things", {})
+    return parts if len(parts) > 1 else {}
 
 
 def sentence(summary: Mapping[str, Any], ready: Mapping[str, Any]) -> str:
@@ -145,9 +157,9 @@ def _share(value: float | None) -> str:
 # --- the images ---------------------------------------------------------------------
 
 
-def images(workspace: Workspace, run: Run, target: str, first: int, chosen: int | None = None) -> Html:
+def images(workspace: Workspace, run: Run, group: str, first: int, chosen: int | None = None) -> Html:
     """Thumbnails by score, the highest first. A press brings `select` (a sample) or `page` (a place)."""
-    page = findings(workspace, run.id, target, first, PAGE_SIZE)
+    page = findings(workspace, run.id, group, first, PAGE_SIZE)
     if not page.total:
         return notice("info", "There are no images to show.", "They were removed from the workspace.")
     turn = pager(page.first, len(page.findings), page.total, PAGE_SIZE) if page.total > PAGE_SIZE else ""
@@ -199,14 +211,26 @@ def _address(path: Path) -> str:
         return ""
 
 
+def laid_over(image: Image.Image, map_: Image.Image) -> Image.Image:
+    """An RGB image under its map, coloured from `THRESHOLD` on."""
+    sure = map_.convert("L").resize(image.size, Image.Resampling.BILINEAR)
+    stops = [np.array([int(code[i : i + 2], 16) for i in (0, 2, 4)]) for code in VIRIDIS]
+    places = np.asarray(sure, np.float32) / 255
+    colours = np.stack(
+        [np.interp(places, np.linspace(0, 1, len(stops)), [stop[i] for stop in stops]) for i in range(3)], axis=-1
+    )
+    cover = np.where(places >= THRESHOLD / 100, 0.6, 0.0)[..., None]
+    return Image.fromarray((cover * colours + (1 - cover) * np.asarray(image)).astype(np.uint8))
+
+
 # --- as values of components ----------------------------------------------------------
 
 
 def shown(workspace: Workspace, run: Run | None) -> list[Any]:
-    """Values of the tab, the sentence, the chooser of data sets, the images and the viewer."""
+    """Values of the tab, the sentence, the chooser of groups, the images and the viewer."""
     if run is None or not looked(run):
         return [gr.update(visible=False), "", gr.update(visible=False), "", ""]
-    names = targets(workspace, run.id)
+    names = groups(workspace, run.id)
     first = _surest(workspace, run, "")
     return [
         gr.update(visible=True),
@@ -217,20 +241,21 @@ def shown(workspace: Workspace, run: Run | None) -> list[Any]:
     ]
 
 
-def narrowed(workspace: Workspace, run: Run, target: str) -> list[Any]:
-    """Values of the images and the viewer for one data set."""
-    first = _surest(workspace, run, target)
-    return [images(workspace, run, target, 0, first), viewed(workspace, run, first)]
+def narrowed(workspace: Workspace, run: Run, group: str) -> list[Any]:
+    """Values of the images and the viewer for one data set or thing."""
+    first = _surest(workspace, run, group)
+    return [images(workspace, run, group, 0, first), viewed(workspace, run, first)]
 
 
-def _surest(workspace: Workspace, run: Run, target: str) -> int | None:
-    found: Sequence[Finding] = findings(workspace, run.id, target, 0, 1).findings
+def _surest(workspace: Workspace, run: Run, group: str) -> int | None:
+    found: Sequence[Finding] = findings(workspace, run.id, group, 0, 1).findings
     return found[0].sample.id if found else None
 
 
-def answer(workspace: Workspace, run: Run, target: str, name: str, value: str) -> list[Any]:
+def answer(workspace: Workspace, run: Run, group: str, name: str, value: str) -> list[Any]:
     """Values of the images and the viewer after a press: `select` an image, or turn to a `page`."""
-    place = int(value) if value.isdecimal() else 0
+    number = int(value) if value.isdecimal() and len(value) < 12 else 0
     if name == "page":
-        return [images(workspace, run, target, place), gr.skip()]
-    return [gr.skip(), viewed(workspace, run, place)]
+        return [images(workspace, run, group, number), gr.skip()]
+    first = place_of(workspace, run.id, number, group) // PAGE_SIZE * PAGE_SIZE
+    return [images(workspace, run, group, first, number), viewed(workspace, run, number)]

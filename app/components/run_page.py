@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,11 +228,16 @@ def wrong(workspace: Workspace, key: str, seed: Any, part: str, cell: Any, first
     return mistakes(result, cell, first) if result and result.run else Html("")
 
 
-def picture(path: str) -> str:
-    """A small view of an image file as an address; empty where it cannot be read."""
+def picture(path: str, map_: str = "") -> str:
+    """A small view of an image file as an address, under a map of defects where one is given (a PNG file as Base64).
+
+    Empty where the file cannot be read.
+    """
     try:
         image = load_image(Path(path))
     except PromptloupeError:
         return ""
     image.thumbnail((320, 320))
+    if map_:
+        image = defects.laid_over(image, load_image(b64decode(map_)))
     return picture_url(image)

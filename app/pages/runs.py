@@ -259,8 +259,10 @@ class _RunsPage:
         run = self._done(key, seed).run
         assert run is not None
         paths = [str(path) for path in files][:MOST_ASKED]
-        answers = self.context.call("predict", {"run_id": run.id, "images": paths})["answers"]
-        return asked([picture(path) for path in paths], answers, run.method, views.trains(run))
+        payload = {"run_id": run.id, "images": paths, "maps": defects.looked(run)}
+        answers = self.context.call("predict", payload)["answers"]
+        pictures = [picture(path, answer.get("map", "")) for path, answer in zip(paths, answers, strict=True)]
+        return asked(pictures, answers, run.method, views.trains(run))
 
     def use_again(self, key: str) -> Any:
         result = find_result(self.workspace, key)

@@ -19,8 +19,6 @@ class Finding:
     """What a prompt said of one test image. Scores are from 0 (surely sound) to 1 (surely damaged)."""
 
     sample: Sample
-    target: str
-    """Name of the data set it is from."""
     score: float
     ready_made: float
     """The ready-made sentences' score."""
@@ -38,19 +36,19 @@ class FindingsPage:
     """Place of the first finding among all that fit, counted from 0."""
 
 
-def targets(workspace: Workspace, run_id: str) -> list[str]:
-    """Names of the data sets that a run looked for defects in; none where it did not."""
-    return list(dict.fromkeys(row["target"] for row in _rows(workspace, run_id)))
+def groups(workspace: Workspace, run_id: str) -> list[str]:
+    """What the images on show can be narrowed to: data sets, or where there is one alone the things in it."""
+    rows = _rows(workspace, run_id)
+    key = _group_key(rows)
+    return list(dict.fromkeys(row[key] for row in rows if row[key]))
 
 
-def findings(workspace: Workspace, run_id: str, target: str = "", first: int = 0, limit: int = 24) -> FindingsPage:
-    """A page of the test images of a run, the most damaged first; of one data set where it is named.
+def findings(workspace: Workspace, run_id: str, group: str = "", first: int = 0, limit: int = 24) -> FindingsPage:
+    """A page of the test images of a run, the most damaged first; of one of its `groups` where it is named.
 
     A place beyond the end gives the last page. Images that are no longer in the workspace are left out.
     """
-    rows = sorted(
-        (r for r in _rows(workspace, run_id) if not target or r["target"] == target), key=lambda r: -r["score"]
-    )
+    rows = _sorted(workspace, run_id, group)
     first = max(0, min(first, (len(rows) - 1) // limit * limit)) if rows else 0
     page = rows[first : first + limit]
     with workspace.session() as session:
@@ -58,6 +56,22 @@ def findings(workspace: Workspace, run_id: str, target: str = "", first: int = 0
         samples = {sample.id: sample for sample in session.scalars(wanted)}
     found = [_finding(workspace, run_id, row, samples[row["sample_id"]]) for row in page if row["sample_id"] in samples]
     return FindingsPage(found, len(rows), first)
+
+
+def place_of(workspace: Workspace, run_id: str, sample_id: int, group: str = "") -> int:
+    """Place of an image among the `findings`; 0 where it is none of them."""
+    ids = [row["sample_id"] for row in _sorted(workspace, run_id, group)]
+    return ids.index(sample_id) if sample_id in ids else 0
+
+
+def _sorted(workspace: Workspace, run_id: str, group: str) -> list[dict[str, Any]]:
+    rows = _rows(workspace, run_id)
+    key = _group_key(rows)
+    return sorted((row for row in rows if not group or row[key] == group), key=lambda row: -float(row["score"]))
+
+
+def _group_key(rows: list[dict[str, Any]]) -> str:
+    return "target" if len({row["target"] for row in rows}) > 1 else "domain"
 
 
 def finding(workspace: Workspace, run_id: str, sample_id: int) -> Finding | None:
@@ -71,7 +85,7 @@ def finding(workspace: Workspace, run_id: str, sample_id: int) -> Finding | None
 def _finding(workspace: Workspace, run_id: str, row: dict[str, Any], sample: Sample) -> Finding:
     place = workspace.path / "runs" / run_id / row["map"] if row["map"] else None
     shown = place if place and place.is_file() else None
-    return Finding(sample, row["target"], row["score"], row["ready_made"], bool(row["anomalous"]), shown)
+    return Finding(sample, row["score"], row["ready_made"], bool(row["anomalous"]), shown)
 
 
 def _rows(workspace: Workspace, run_id: str) -> list[dict[str, Any]]:

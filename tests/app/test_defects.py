@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.components import defects
 from engines.store import Dataset, LabelClass, Run, Sample, Workspace
-from engines.store.defects import findings, targets
+from engines.store.defects import findings, groups
 from tests.app.made_up import make_workspace
 
 MEASURED = {"image_auroc": 0.934, "image_ap": 0.91, "pixel_auroc": 0.955, "pixel_ap": None, "pro": 0.87}
@@ -67,6 +67,7 @@ def leave(ws: Workspace, run: Run) -> None:
             {
                 "sample_id": sample,
                 "target": "screws" if place < 20 else "nuts",
+                "domain": "m4" if place % 2 else "m5",
                 "score": place / 30,
                 "ready_made": 0.25,
                 "anomalous": place % 2 == 0,
@@ -82,7 +83,7 @@ def test_images_come_by_their_score_a_page_at_a_time(ws: Workspace, run: Run) ->
     scores = [found.score for found in page.findings]
     assert scores == sorted(scores, reverse=True)
     assert [f.score for f in findings(ws, run.id, first=10**6, limit=24).findings] == [n / 30 for n in range(5, -1, -1)]
-    assert targets(ws, run.id) == ["screws", "nuts"]
+    assert groups(ws, run.id) == ["screws", "nuts"]
     assert findings(ws, run.id, "nuts").total == 10
     assert findings(ws, run.id, "gone").findings == []
     assert findings(ws, "../../etc").total == 0
