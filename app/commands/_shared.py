@@ -74,6 +74,20 @@ def find_dataset(workspace: Workspace, name: str) -> Dataset:
     )
 
 
+def progress_bars(quiet: bool) -> Progress:
+    """Bars on standard error where that is a terminal; every task has a field `message`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("[dim]{task.fields[message]}"),
+        TimeElapsedColumn(),
+        console=err,
+        disable=quiet or not err.is_terminal,
+        transient=True,
+    )
+
+
 def wait(workspace: Workspace, job_ids: Sequence[str], quiet: bool = False) -> list[Job]:
     """Wait for jobs with a progress bar each on standard error; returns their rows.
 
@@ -84,17 +98,7 @@ def wait(workspace: Workspace, job_ids: Sequence[str], quiet: bool = False) -> l
     """
     from engines import jobs
 
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("[dim]{task.fields[message]}"),
-        TimeElapsedColumn(),
-        console=err,
-        disable=quiet or not err.is_terminal,
-        transient=True,
-    )
-    with bars:
+    with progress_bars(quiet) as bars:
         tasks: dict[str, Any] = {}
         while True:
             with workspace.session() as session:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import select
 
 from app.commands._shared import (
@@ -20,6 +19,7 @@ from app.commands._shared import (
     opened,
     out,
     parse_settings,
+    progress_bars,
     table,
 )
 from app.commands.train import sort_settings
@@ -149,17 +149,7 @@ def _settings(pairs: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, An
 
 def _wait(ws: Workspace, grid: Grid, quiet: bool) -> dict[str, str]:
     """Wait for all jobs behind one bar; returns what failed and why. Ctrl+C stops the waiting, not the jobs."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("[dim]{task.fields[message]}"),
-        TimeElapsedColumn(),
-        console=err,
-        disable=quiet or not err.is_terminal,
-        transient=True,
-    )
-    with bar:
+    with progress_bars(quiet) as bar:
         task = bar.add_task("Bench", total=float(max(1, len(grid.waiting))), message="")
         while True:
             with ws.session() as session:
