@@ -6,9 +6,10 @@ path in every layer and never fed back.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,32 @@ class LocalTokens(NamedTuple):
     """[B, D]: class token of the ordinary path; as in the official code it lacks the last norm."""
     layers: list[Tensor]
     """[B, 1 + N, D] of each chosen layer, class token first."""
+
+
+class TokenMemory:
+    """Tokens of images that look the same in every pass: a frozen tower looks once at each, while there is room.
+
+    Args:
+        room: bytes of main memory to fill; of images beyond it nothing is kept.
+    """
+
+    def __init__(self, room: int = 2 * 2**30) -> None:
+        self.room = room
+        self._kept: dict[int, list[Tensor]] = {}
+
+    def recall(self, numbers: Sequence[int], look: Callable[[], LocalTokens]) -> LocalTokens:
+        """Tokens of the images called so; `look()` makes those of all of them, where one is not known yet."""
+        if all(number in self._kept for number in numbers):
+            image, *layers = (torch.stack(each) for each in zip(*(self._kept[n] for n in numbers), strict=True))
+            return LocalTokens(image, layers)
+        seen = look()
+        rows = zip(*(each.cpu().unbind() for each in (seen.image, *seen.layers)), strict=True)
+        for number, row in zip(numbers, rows, strict=True):
+            size = sum(part.nbytes for part in row)
+            if number not in self._kept and size <= self.room:
+                self.room -= size
+                self._kept[number] = [part.clone() for part in row]
+        return seen
 
 
 def local_tokens(

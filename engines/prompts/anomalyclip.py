@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
+from PIL import Image
 from pydantic import Field, model_validator
-from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engines.backbones import Backbone
 from engines.backbones.attention import are_plain
-from engines.backbones.local import LocalTokens, local_tokens
+from engines.backbones.local import LocalTokens, TokenMemory, local_tokens
 from engines.errors import ConfigError
-from engines.prompts.base import MethodInfo, required
+from engines.prompts.anomaly_maps import map_terms, smoothed
+from engines.prompts.base import MethodInfo, PromptMethod, required
 from engines.prompts.deep import DeepPrompt, PromptDepth, PromptLength, drawn, drawn_prompts
 from engines.prompts.settings import MethodConfig
 from engines.prompts.zero_shot import shipped_templates
@@ -167,14 +168,25 @@ class AnomalyCLIP(DeepPrompt):
                 f"“{config.features_list}” names a layer that this model does not have.",
                 f"Its layers are 1 to {vision.depth}.",
             )
-        self._marked: Tensor | None = None
         self._examples: Examples | None = None
+        self._memory: TokenMemory | None = None
+        self._marked: Tensor | None = None
+        self._numbers: list[int] | None = None
 
     @property
     def image_size(self) -> int:
         """Side of the square images that it wants to see, in pixels."""
         patch = self.backbone.vision.patch
         return self.config.image_size or round(self.backbone.image_size / patch * 37 / 24) * patch
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Stretched to a square, whatever its shape."""
+        size = (self.image_size, self.image_size)
+        return self.backbone.pixels.normalise(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+
+    def untrained(self) -> PromptMethod:
+        """The same look at an image, judged by hand-written sentences."""
+        return _HandWritten(self.backbone, self.class_names, self.config)
 
     # --- the towers -------------------------------------------------------------
 
@@ -184,7 +196,7 @@ class AnomalyCLIP(DeepPrompt):
         contexts = (self.ctx_pos[0, 0], self.ctx_neg[0, 0])
         return torch.cat([text.encode_prompts(*prompt, deep) for prompt in zip(self.layouts, contexts, strict=True)])
 
-    def ready_made(self, thing: str = "object") -> Tensor:
+    def written_features(self, thing: str = "object") -> Tensor:
         """Unit features [2, E] of hand-written sentences about a thing: 7 normal and 5 damaged states, 35 photos."""
         templates = shipped_templates("anomaly-35")
         sides = []
@@ -241,11 +253,21 @@ class AnomalyCLIP(DeepPrompt):
     # --- training ---------------------------------------------------------------
 
     def start(self, examples: Examples) -> None:
-        self._examples = examples
+        self._examples, self._memory = examples, TokenMemory() if examples.still else None
 
     def begin_step(self, indices: Tensor, epoch: int, phase: int) -> None:
         masks = self._examples.masks if self._examples else None
-        self._marked = masks(indices, epoch) if masks else None
+        self._marked, self._numbers = masks(indices, epoch) if masks else None, indices.tolist()
+
+    def finish(self, examples: Examples) -> None:
+        self._examples = self._memory = None
+
+    def _seen(self, pixels: Tensor, numbers: list[int] | None) -> LocalTokens:
+        if self._memory is None or numbers is None:
+            return self.see(pixels)
+        seen = self._memory.recall(numbers, lambda: self.see(pixels))
+        device = self.backbone.device
+        return LocalTokens(seen.image.to(device), [tokens.to(device) for tokens in seen.layers])
 
     def loss(
         self, pixels: Tensor | None = None, labels: Tensor | None = None, *, features: Tensor | None = None
@@ -254,8 +276,9 @@ class AnomalyCLIP(DeepPrompt):
 
         Without masks all are empty, for anomalous images too (as in the official code for data sets with labels alone).
         """
-        pixels, (marked, self._marked) = required(pixels), (self._marked, None)
-        seen, text = self.see(pixels), self.text_features()
+        pixels, marked, numbers = required(pixels), self._marked, self._numbers
+        self._marked = self._numbers = None  # of this step alone
+        seen, text = self._seen(pixels, numbers), self.text_features()
         logits = F.normalize(seen.image, dim=-1) @ text.T / TEMPERATURE
         mask = torch.zeros(len(pixels), *pixels.shape[-2:]) if marked is None else marked
         mask = mask.to(logits)
@@ -270,22 +293,8 @@ class AnomalyCLIP(DeepPrompt):
         super().load_official(state_dict.get("prompt_learner", state_dict))
 
 
-def map_terms(maps: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Focal loss, and dice loss of the damaged and of the normal map: maps [B, 2, H, W] against a mask [B, H, W]."""
-    normal, damaged = maps.unbind(dim=1)
-    true, other = torch.where(mask > 0.5, damaged, normal), torch.where(mask > 0.5, normal, damaged)
-    # The official code keeps targets between 1e-5 and 1 - 1e-5, and adds 1e-5 again.
-    p = (1 - 1e-5) * true + 1e-5 * other + 1e-5
-    focal = -((1 - p) ** 2 * p.log()).mean()
-    return focal, _dice(damaged, mask), _dice(normal, 1 - mask)
+class _HandWritten(AnomalyCLIP):
+    """AnomalyCLIP's eyes with ready-made sentences."""
 
-
-def _dice(x: Tensor, mask: Tensor) -> Tensor:
-    """1 - mean over images of (2 |xg| + 1) / (|x| + |g| + 1)."""
-    x, mask = x.flatten(1), mask.flatten(1)
-    return 1 - ((2 * (x * mask).sum(dim=1) + 1) / (x.sum(dim=1) + mask.sum(dim=1) + 1)).mean()
-
-
-def smoothed(maps: Tensor, sigma: float) -> Tensor:
-    """Maps [B, H, W] blurred by a Gaussian, mirrored at the edges."""
-    return torch.from_numpy(gaussian_filter(maps.numpy(), sigma=(0, sigma, sigma), mode="reflect"))
+    def raw_text_features(self) -> Tensor:
+        return self.written_features()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -158,6 +159,21 @@ class PromptMethod(OfficialNames):
     def class_bound(self) -> bool:
         """Whether what it learned belongs to its classes, so that it cannot be used on others."""
         return not self.new_classes
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the square images that it wants to see."""
+        return self.backbone.image_size
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """An image as the pixels [3, H, W] that it wants to see; the model's own test transform."""
+        return self.backbone.preprocess(image)
+
+    def untrained(self) -> PromptMethod:
+        """What its results are compared with: the ready-made sentence about the same classes."""
+        from engines.prompts.registry import create_method
+
+        return create_method("zero-shot", self.backbone, self.class_names)
 
     # --- what every method has ------------------------------------------------
 

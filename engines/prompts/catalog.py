@@ -58,7 +58,7 @@ class MethodEntry:
     def protocols(self) -> list[str]:
         """The protocols that the method can follow."""
         if not self.trains:
-            return list(PROTOCOLS)
+            return [name for name in PROTOCOLS if name != "zero-shot-anomaly"]  # every run of that carries it along
         if self.learns_from == "labels":
             transfer = ("base-to-new", "cross-dataset")
             known = ("few-shot", *transfer, "domain-generalisation")

@@ -33,6 +33,7 @@ class Examples:
         plain: features [N, D] of the images as they are, uncropped, where the image tower is frozen.
         domains: domain number [N] of each image, from 0, for methods that learn from several domains.
         masks: marked defects [B, H, W] of 0 and 1, called like `pixels`.
+        still: whether `pixels` and `masks` give the same in every pass.
         unlabelled: images of the target domains, without labels, for methods that adapt to them.
     """
 
@@ -44,6 +45,7 @@ class Examples:
     plain: Tensor | None = None
     domains: Tensor | None = None
     masks: Pixels | None = None
+    still: bool = False
     unlabelled: Examples | None = None
 
     def encoded(self, backbone: Backbone, views: int, batch: int = 256) -> Tensor:

@@ -15,6 +15,7 @@ from engines.prompts import create_method, method_class
 from engines.prompts.base import PromptMethod
 from engines.prompts.catalog import method_entry
 from engines.prompts.settings import TrainingConfig, problems_in_words
+from engines.runs.defects import CLASSES
 from engines.runs.request import TrainRequest, training_config
 
 PROBE = 8
@@ -37,6 +38,8 @@ def check(request: TrainRequest, class_names: list[str], test_images: int) -> di
         return refused | {"problems": problems_in_words(error)}
     except PromptloupeError as error:
         return refused | {"problems": [{"field": "settings", "message": str(error)}]}
+    if cls.learns_from == "masks":
+        class_names = list(CLASSES)  # told apart are these two, whatever classes there are
     try:
         backbone = load_backbone(request.backbone)
         method = create_method(request.method, backbone, class_names, **request.settings)
@@ -47,8 +50,9 @@ def check(request: TrainRequest, class_names: list[str], test_images: int) -> di
         message = f"{method.info.title} with these settings cannot be tested on classes it never saw."
         return refused | {"problems": [{"field": "protocol", "message": message}]}
     some = request.shots and not unlabelled
+    some = some and method.learns_from != "masks"
     images = request.shots * len(class_names) if some else max(test_images, len(class_names))
-    per_image = _seconds_per_image(backbone)
+    per_image = _seconds_per_image(method)
     try:
         step, memory = _step(method, min(config.batch_size, images)) if method.fitting == "gradient" else (0.01, 0.0)
     except PromptloupeError as error:
@@ -75,11 +79,12 @@ def _note(config: TrainingConfig, method: PromptMethod) -> str:
 
 
 @torch.no_grad()
-def _seconds_per_image(backbone: Backbone) -> float:
-    pixels = torch.zeros(PROBE, 3, backbone.image_size, backbone.image_size, device=backbone.device)
-    backbone.encode_image(pixels[:1])
+def _seconds_per_image(method: PromptMethod) -> float:
+    look = method.backbone.encode_image if method.image_size == method.backbone.image_size else method.image_features
+    pixels = torch.zeros(PROBE, 3, method.image_size, method.image_size, device=method.backbone.device)
+    look(pixels[:1])
     started = time.perf_counter()
-    backbone.encode_image(pixels).sum().item()
+    look(pixels).sum().item()
     return (time.perf_counter() - started) / PROBE
 
 
@@ -94,7 +99,7 @@ def _step(method: PromptMethod, batch: int) -> tuple[float, float]:
     labels = torch.arange(batch, device=backbone.device) % len(method.class_names)
     labels = torch.full_like(labels, -1) if method.learns_from == "unlabelled" else labels
     features = torch.randn(batch, backbone.embed_dim, device=backbone.device) if method.frozen_images else None
-    pixels = None if features is not None else torch.zeros(batch, 3, backbone.image_size, backbone.image_size)
+    pixels = None if features is not None else torch.zeros(batch, 3, method.image_size, method.image_size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         method.backward(pixels, labels, features=features)
     started = time.perf_counter()

@@ -79,7 +79,7 @@ class Judge:
         if method.frozen_images:
             learned = probabilities(method, features)
         else:
-            pixels = pixel_batches(self.workspace, self.backbone, items)
+            pixels = pixel_batches(self.workspace, method.prepare, items)
             learned = probabilities(method, pixels=pixels, on_batch=lambda done: self.check_cancelled())
         if columns is not None:
             learned = learned[:, list(columns)]

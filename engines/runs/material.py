@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engines.data import draw_few_shot, effective_labels
 from engines.errors import DataError
+from engines.runs.defects import CLASSES, normal_class
 from engines.store import Dataset, Run, Sample, Workspace
 
 
@@ -23,6 +24,8 @@ class Item:
     sha256: str
     label: int
     domain: str = ""
+    mask: str = ""
+    """Picture that marks its defects, a path like `file`; empty where none was marked."""
 
 
 @dataclass
@@ -33,6 +36,8 @@ class Target:
     dataset_id: int
     class_names: list[str]
     items: list[Item]
+    things: bool = False
+    """Whether the domains are names of things, as in data sets of defects."""
 
 
 @dataclass
@@ -75,6 +80,15 @@ class _Table:
             labelled = [item for item in labelled if item.domain in domains]
         return [item for item in labelled if self.split[item.sample_id] == "test"] or labelled
 
+    def marked(self) -> list[Item]:
+        """Labelled images as normal (0) or anomalous (1); normal ones have no mask."""
+        normal = normal_class([c.name for c in self.dataset.classes], self.dataset.name)
+        return [
+            replace(item, label=0, mask="") if item.label == normal else replace(item, label=1)
+            for item in self.items.values()
+            if item.label >= 0
+        ]
+
 
 def gather(workspace: Workspace, run: Run, learns_from: str = "labels") -> Material:
     """The images of `run`: those to train on by its seed and protocol, and all test images.
@@ -85,6 +99,8 @@ def gather(workspace: Workspace, run: Run, learns_from: str = "labels") -> Mater
         DataError: the data set is gone or has no training images of the kind that is needed.
     """
     table = _read(workspace, run.dataset_id)
+    if learns_from == "masks":
+        return _defects(workspace, run, table)
     held_out = list(run.config.get("target_domains", []))
     sources = sorted({item.domain for item in table.items.values()} - set(held_out)) if held_out else []
 
@@ -120,6 +136,36 @@ def gather(workspace: Workspace, run: Run, learns_from: str = "labels") -> Mater
     return material
 
 
+def _defects(workspace: Workspace, run: Run, table: _Table) -> Material:
+    """Labelled images, told apart as normal (0) and anomalous (1).
+
+    Training reads those splits that hold anomalous images, as published (MVTec AD has them among its test images
+    alone). Tested are the images set aside in the data sets to test on, or where none is named in its own.
+    """
+    own, others = table.marked(), [_read(workspace, other) for other in run.config.get("test_datasets", [])]
+    material = Material(list(CLASSES), [[], []], [], [], [])
+    splits = {table.split[item.sample_id] for item in own if item.label == 1} - (set() if others else {"test"})
+    material.train = [item for item in own if table.split[item.sample_id] in splits]
+    if not material.train:
+        raise DataError(
+            f"Of “{table.dataset.name}” only images that are set aside for testing show defects, or none at all.",
+            "Choose another data set to test on: then all of these can be learned from.",
+        )
+    unmarked = sum(item.label == 1 and not item.mask for item in material.train)
+    if unmarked:
+        material.notes.append(
+            f"Defects of {unmarked:,} training images are not marked; their maps count as if there were none, as"
+            " published."
+        )
+    for each in others or [table]:
+        tested = each.marked()
+        tested = [item for item in tested if each.split[item.sample_id] == "test"] or (tested if others else [])
+        target = Target(each.dataset.name, each.dataset.id, list(CLASSES), tested, each.dataset.reader == "defects")
+        material.targets.append(target)
+    material.test = [item for target in material.targets for item in target.items]
+    return material
+
+
 def _read(workspace: Workspace, dataset_id: int | None) -> _Table:
     with workspace.session() as session:
         dataset = session.get(Dataset, dataset_id) if dataset_id else None
@@ -127,10 +173,12 @@ def _read(workspace: Workspace, dataset_id: int | None) -> _Table:
             raise DataError("The data set of this run no longer exists.", "Import it again and start a new run.")
         place = {c.id: c.position for c in dataset.classes}
         labels = effective_labels(session, dataset.id)
-        columns = (Sample.id, Sample.file, Sample.sha256, Sample.split, Sample.domain)
+        columns = (Sample.id, Sample.file, Sample.sha256, Sample.split, Sample.domain, Sample.mask)
         rows = session.execute(select(*columns).where(Sample.dataset_id == dataset.id).order_by(Sample.position)).all()
     items = {
-        row.id: Item(row.id, row.file, row.sha256, place[labels[row.id]] if row.id in labels else -1, row.domain)
+        row.id: Item(
+            row.id, row.file, row.sha256, place[labels[row.id]] if row.id in labels else -1, row.domain, row.mask
+        )
         for row in rows
     }
     return _Table(dataset, items, {row.id: row.split for row in rows})

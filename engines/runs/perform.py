@@ -19,13 +19,15 @@ from engines.backbones import Backbone, load_backbone
 from engines.data import base_new_classes
 from engines.errors import DataError
 from engines.prompts import create_method, method_class
+from engines.prompts.anomalyclip import AnomalyCLIP
 from engines.prompts.base import PromptMethod
 from engines.prompts.settings import TrainingConfig
 from engines.prompts.trainer import Epoch, Examples, train
+from engines.runs.anomalies import TABLE, Judged, judge_target, summary_of, together, write_table
 from engines.runs.judge import Judge, Part, base_to_new, with_targets
 from engines.runs.material import Item, Material, gather
 from engines.runs.tables import write_predictions
-from engines.runs.views import Features, LiveCrops, crop_views
+from engines.runs.views import Features, LiveCrops, Masks, StillPixels, crop_views
 from engines.store import Artifact, Run, Workspace
 
 
@@ -75,13 +77,16 @@ class _Performance:
         started = time.monotonic()
         trained_on = self._train(method, known)
         seconds = time.monotonic() - started
-        parts = self._judge(method, known, [base, new] if new else [base])
-        summaries = [part.summary() for part, _ in parts]
+        if isinstance(method, AnomalyCLIP):
+            parts, summary = self._judge_defects(method)
+        else:
+            parts = self._judge(method, known, [base, new] if new else [base])
+            summaries = [part.summary() for part, _ in parts]
+            summary = base_to_new(*summaries) if new else summaries[0]
+            if self.material.targets:
+                summary = with_targets(summary, self._judge_targets(method))
         if not parts[0][0].items:
             self.notes.append("There was no labelled image left to test on.")
-        summary = base_to_new(*summaries) if new else summaries[0]
-        if self.material.targets:
-            summary = with_targets(summary, self._judge_targets(method))
         summary |= {
             "train_seconds": round(seconds, 1),
             "images_trained": trained_on,
@@ -109,6 +114,8 @@ class _Performance:
                 raise DataError("There are no images to learn from.", "Import some that are not set aside for testing.")
             raise DataError("No training image has a label yet.", "Label some images, or import them with labels.")
         examples = self._examples(method, classes, items, labels)
+        if self.learns_from == "masks":
+            examples.masks, examples.still = Masks(self.workspace, items, method.image_size), True
         if self.learns_from == "domains":
             names = sorted({item.domain for item in items})
             examples.domains = torch.tensor([names.index(item.domain) for item in items])
@@ -129,8 +136,12 @@ class _Performance:
     def _examples(self, method: PromptMethod, classes: list[int], items: list[Item], labels: Tensor) -> Examples:
         if not method.frozen_images or (self.config.views == 0 and method.fitting == "gradient"):
             plain = self._get(items, 0.02, "Looking at the training images") if method.frozen_images else None
-            live = LiveCrops(self.workspace, self.backbone, items, self.config)
-            return Examples(labels, pixels=live, plain=plain)
+            pixels = (
+                StillPixels(self.workspace, method.prepare, items)
+                if self.learns_from == "masks"
+                else LiveCrops(self.workspace, self.backbone, items, self.config)
+            )
+            return Examples(labels, pixels=pixels, plain=plain)
         plain = self._get(items, 0.02, "Looking at the training images")
         val_items, val_labels = self.material.restricted(classes, self.material.val)
         val = self._get(val_items, 0.04, "Looking at the validation images") if val_items else None
@@ -185,6 +196,22 @@ class _Performance:
             }
         return found
 
+    def _judge_defects(self, method: AnomalyCLIP) -> tuple[list[tuple[Part, list[int]]], dict[str, Any]]:
+        """Defects found in every data set to test on: all images as one part, and the numbers."""
+        judged: dict[str, Judged] = {}
+        images, done = len(self.material.test), 0
+        for target in self.material.targets:
+
+            def tell(looked_at: int, before: int = done) -> None:
+                self._check()
+                self.observer.progress(0.85 + 0.13 * (before + looked_at) / images, "Looking for defects")
+
+            judged[target.name] = judge_target(self.workspace, method, target, self.folder, tell)
+            done += len(target.items)
+        write_table(list(judged.values()), self.folder)
+        summary = summary_of(judged, own=not self.row.config.get("test_datasets"))
+        return [(together([each.part for each in judged.values()]), [0, 1])], summary
+
     def _leave_behind(self, method: PromptMethod, parts: list[tuple[Part, list[int]]], summary: dict[str, Any]) -> None:
         self.observer.progress(0.98, "Writing the results")
         method.save(self.folder / "prompt")
@@ -199,6 +226,8 @@ class _Performance:
             "settings": "prompt/prompt.json",
             "predictions": "predictions.parquet",
         }
+        if self.learns_from == "masks":
+            files["defects"] = TABLE
         with self.workspace.session() as session:
             known = {a.path for a in session.query(Artifact).filter_by(run_id=self.row.id)}
             for kind, name in files.items():

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from engines.errors import ConfigError, DataError
 from engines.prompts.catalog import MethodEntry, method_entry
 from engines.prompts.settings import Protocol, TrainingConfig, parse
+from engines.runs.defects import has_marks, normal_class
 from engines.store import Annotation, Dataset, Run, Sample, Verdict, Workspace
 
 
@@ -30,7 +31,7 @@ class TrainRequest(BaseModel):
     seeds: list[int] = Field([1, 2, 3], min_length=1, max_length=100)
     protocol: Protocol = "few-shot"
     test_datasets: list[int] = []
-    """Data sets to test on beside its own (protocol cross-dataset)."""
+    """Data sets to test on beside its own (protocol cross-dataset), or in its place (zero-shot-anomaly)."""
     target_domains: list[str] = []
     """Domains to test on, and not to learn their labels (protocol domain-generalisation)."""
     settings: dict[str, Any] = {}
@@ -87,7 +88,9 @@ def plan_runs(workspace: Workspace, request: TrainRequest) -> list[Run]:
         if request.target_domains:
             config["target_domains"] = _domains(session, dataset, request)
     # What learns without labels does not depend on how many there are: one run, however it was asked for.
-    request = request if entry.trains and entry.learns_from != "unlabelled" else request.model_copy(update={"shots": 0})
+    # What learns from marked defects takes all images.
+    counted = entry.trains and entry.learns_from not in ("unlabelled", "masks")
+    request = request if counted else request.model_copy(update={"shots": 0})
     return [
         Run(
             name=_name(entry, dataset, request),
@@ -111,10 +114,19 @@ def _check_enough(session: Session, dataset: Dataset, request: TrainRequest, ent
             f"“{dataset.name}” has {len(dataset.classes) or 'no'} class{'' if len(dataset.classes) == 1 else 'es'}.",
             "A prompt tells classes apart: import images of at least two.",
         )
-    if entry.trains and entry.learns_from != "unlabelled" and not has_labels(session, dataset.id):
+    # Data sets of defects keep their anomalous images among the test images (see `material._defects`).
+    splits = ("train", "val", "test") if entry.learns_from == "masks" else ("train",)
+    if entry.trains and entry.learns_from != "unlabelled" and not has_labels(session, dataset.id, splits):
         raise DataError(
             f"No training image of “{dataset.name}” has a label yet.", "Label some images, or import them with labels."
         )
+    if entry.learns_from == "masks":
+        normal_class([c.name for c in dataset.classes], dataset.name)
+        if not has_marks(session, dataset.id):
+            raise DataError(
+                f"“{dataset.name}” does not say where its defects are.",
+                "Import images with masks: folders as in MVTec AD, a meta.json, or images beside masks.",
+            )
     if request.protocol == "base-to-new" and len(dataset.classes) < 3:
         raise DataError(
             "Testing on classes it never saw needs at least three classes.", "Choose the protocol “few-shot”."
@@ -144,7 +156,7 @@ def check_protocol(entry: MethodEntry, request: TrainRequest) -> None:
         raise ConfigError(
             f"{entry.title} adapts itself to the images it is shown.", "Train it on the images that you want to sort."
         )
-    if (needs == "masks") != (protocol == "zero-shot-anomaly") and entry.trains:
+    if (needs == "masks") != (protocol == "zero-shot-anomaly"):
         raise ConfigError(f"{entry.title} and the protocol “{protocol}” do not fit together.", "Choose another one.")
     if (protocol == "cross-dataset") != bool(request.test_datasets) and protocol != "zero-shot-anomaly":
         raise ConfigError(
@@ -164,6 +176,8 @@ def _others(session: Session, request: TrainRequest) -> list[int]:
             raise DataError("A data set to test on no longer exists.", "Choose another one.")
         if not has_labels(session, other, ("train", "val", "test")):
             raise DataError(f"No image of “{found.name}” has a label.", "Choose another data set to test on.")
+        if request.protocol == "zero-shot-anomaly":
+            normal_class([c.name for c in found.classes], found.name)
     return request.test_datasets
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +24,8 @@ from engines.store import Workspace
 
 BATCH = 64
 """Images that go through the image tower together."""
+KEPT_BYTES = 2**30
+"""Prepared images that are kept for the next pass."""
 Progress = Callable[[float, str], None]
 """(fraction of this part, message)"""
 
@@ -122,10 +127,70 @@ class LiveCrops:
         )
 
 
-def pixel_batches(workspace: Workspace, backbone: Backbone, items: list[Item], batch: int = 32) -> Iterator[Tensor]:
-    """Test-transformed pixels of `items`, for methods whose image tower changes."""
+class StillPixels:
+    """Images as a method wants to see them, the same in every pass: (indices, epoch) -> pixels.
+
+    Those that fit are kept; others are read again.
+    """
+
+    def __init__(self, workspace: Workspace, prepare: Callable[[Image.Image], Tensor], items: list[Item]) -> None:
+        self.workspace, self.prepare, self.items = workspace, prepare, items
+        self.kept: dict[int, Tensor] = {}
+        self.room = KEPT_BYTES
+        self.pool = ThreadPoolExecutor(4)
+
+    def __call__(self, indices: Tensor, epoch: int) -> Tensor:
+        return torch.stack(list(self.pool.map(self._one, indices.tolist())))
+
+    def _one(self, index: int) -> Tensor:
+        found = self.kept.get(index)
+        if found is None:
+            found = self.prepare(load_image(self.workspace.resolve(self.items[index].file)))
+            self.room -= found.nbytes
+            if self.room > 0:
+                self.kept[index] = found
+        return found
+
+
+class Masks:
+    """Marked defects of images, stretched like their pixels: (indices, epoch) -> [B, H, W] of 0 and 1."""
+
+    def __init__(self, workspace: Workspace, items: list[Item], side: int) -> None:
+        self.workspace, self.items, self.side = workspace, items, side
+
+    def __call__(self, indices: Tensor, epoch: int) -> Tensor:
+        masks = [mask_of(self.workspace, self.items[index], self.side) for index in indices.tolist()]
+        return torch.from_numpy(np.stack(masks)).float()
+
+
+def mask_of(workspace: Workspace, item: Item, side: int) -> NDArray[np.bool_]:
+    """The marked places of an image, [side, side]; none where nothing was marked.
+
+    Whatever is not black is marked. As published, the picture is stretched bilinearly and cut at one half.
+
+    Raises:
+        DataError: the picture is missing or damaged.
+    """
+    if not item.mask:
+        return np.zeros((side, side), bool)
+    try:
+        with Image.open(workspace.resolve(item.mask)) as picture:
+            marked = Image.fromarray(np.uint8(255) * (np.asarray(picture.convert("L")) > 0))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"The picture “{Path(item.mask).name}”, which marks defects, can no longer be read.",
+            "Put it back where it was imported from, or import the folder again.",
+            str(error),
+        ) from error
+    return np.asarray(marked.resize((side, side), Image.Resampling.BILINEAR)) > 127
+
+
+def pixel_batches(
+    workspace: Workspace, prepare: Callable[[Image.Image], Tensor], items: list[Item], batch: int = 32
+) -> Iterator[Tensor]:
+    """Pixels of `items` as a method wants to see them (`PromptMethod.prepare`)."""
     with ThreadPoolExecutor(4) as pool:
         for start in range(0, len(items), batch):
             part = items[start : start + batch]
-            images = pool.map(lambda item: backbone.preprocess(load_image(workspace.resolve(item.file))), part)
+            images = pool.map(lambda item: prepare(load_image(workspace.resolve(item.file))), part)
             yield torch.stack(list(images))

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from engines.backbones import Backbone
+from engines.backbones.local import TokenMemory
 from engines.errors import BackboneError, ConfigError, PromptloupeError
 from engines.prompts import create_method
+from engines.prompts.anomaly_maps import map_terms
 from engines.prompts.anomaly_metrics import ranking, region_overlap, summarise_anomalies
-from engines.prompts.anomalyclip import TEMPERATURE, AnomalyCLIP, map_terms
+from engines.prompts.anomalyclip import TEMPERATURE, AnomalyCLIP
 from engines.prompts.trainer import Examples
 from tests.parity import parity_weights
 from tests.parity.checks import assert_close, assert_same_value, fill_official, load_case
@@ -110,6 +113,26 @@ def test_parts_of_a_batch_add_up(backbone: Backbone) -> None:
         torch.testing.assert_close(gradients[1][name], whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
 
 
+def test_images_that_stay_the_same_are_looked_at_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, pixels, looks = method_for(backbone), parity_weights.images(), []
+    see = method.see
+    monkeypatch.setattr(method, "see", lambda given: looks.append(len(given)) or see(given))
+    losses = []
+    for still in (False, True, True):
+        if len(losses) < 2:
+            method.start(Examples(LABELS, masks=lambda indices, epoch: masks()[indices], still=still))
+        order = torch.tensor([3, 1, 2, 0] if len(losses) == 2 else [0, 1, 2, 3])
+        method.begin_step(order, 0, 0)
+        losses.append(float(method.loss(pixels[order], LABELS[order]).detach()))
+    assert looks == [4, 4]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6)
+    method._memory = TokenMemory(room=0)
+    for _ in range(2):
+        method.begin_step(torch.arange(4), 0, 0)
+        method.loss(pixels[:4], LABELS[:4])
+    assert looks == [4] * 4
+
+
 def test_without_masks_all_are_empty(backbone: Backbone) -> None:
     method, pixels = method_for(backbone), parity_weights.images()
     method.begin_step(torch.arange(8), 0, 0)
@@ -149,7 +172,7 @@ def test_full_local_layers_keep_nothing_of_those_before(backbone: Backbone) -> N
 
 def test_hand_written_sentences(backbone: Backbone) -> None:
     method = method_for(backbone)
-    ready = method.ready_made("glass_bottle")
+    ready = method.written_features("glass_bottle")
     assert torch.allclose(ready.norm(dim=1), torch.ones(2))
     sentences = [f"there is a {state} in the scene." for state in ("damaged glass bottle", "glass bottle with damage")]
     unit = F.normalize(backbone.encode_text(sentences), dim=-1)
@@ -157,6 +180,16 @@ def test_hand_written_sentences(backbone: Backbone) -> None:
     score, maps = method.judge(parity_weights.images(), [ready])[0]
     assert score.shape == (8,)
     assert maps.shape == (8, 32, 32)
+    beside = method.untrained().logits(parity_weights.images())
+    plain = method.judge(parity_weights.images(), [method.written_features()])[0][0]
+    torch.testing.assert_close(beside.softmax(dim=1)[:, 1], plain)
+
+
+def test_images_are_stretched(backbone: Backbone) -> None:
+    image = Image.fromarray(np.repeat(np.linspace(0, 255, 90).astype(np.uint8), 20).reshape(90, 20)).convert("RGB")
+    pixels = method_for(backbone, image_size=64).prepare(image)
+    assert pixels.shape == (3, 64, 64)
+    assert pixels[0, 0, 0] < -1.5 < 1.5 < pixels[0, -1, -1]
 
 
 def test_official_checkpoint_is_taken_over(backbone: Backbone) -> None:
