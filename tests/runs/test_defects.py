@@ -16,11 +16,13 @@ from engines.backbones import load_backbone
 from engines.data import ImportRequest, import_dataset
 from engines.errors import ConfigError, DataError, PromptloupeError
 from engines.prompts import create_method, load_prompt
+from engines.prompts.anomalyclip import AnomalyCLIP
+from engines.runs.anomalies import judge_target, summary_of
 from engines.runs.estimate import check
-from engines.runs.material import Item, gather
+from engines.runs.material import Item, Target, gather
 from engines.runs.perform import Observer
 from engines.runs.request import TrainRequest, create_runs, plan_runs
-from engines.runs.views import KEPT_BYTES, StillPixels, mask_of
+from engines.runs.views import KEPT_BYTES, Masks, StillPixels, mask_of
 from engines.store import Artifact, Dataset, Run, Sample, Workspace
 from tests.runs.test_perform import finish
 
@@ -231,6 +233,21 @@ def test_masks_are_stretched_like_their_images(lab: Workspace, folder: Path) -> 
     assert found[:16, 16:].all()
     assert found.sum() == 256
     assert not mask_of(lab, Item(0, "", "", 0), 32).any()
+    masks = Masks(lab, [Item(0, "", "", 0), Item(1, "", "", 1, mask=str(folder / "quarter.png"))], 30)
+    for epoch in range(2):
+        both = masks(torch.tensor([1, 0]), epoch)
+        assert torch.equal(both[0], torch.from_numpy(mask_of(lab, masks.items[1], 30)).float())
+        assert both.shape == (2, 30, 30)
+        assert not both[1].any()
+
+
+def test_nothing_to_test_on(lab: Workspace, tmp_path: Path) -> None:
+    method = create_method("anomalyclip", load_backbone("mini-clip"), ["normal", "anomalous"])
+    assert isinstance(method, AnomalyCLIP)
+    empty = Target("nothing", 0, ["normal", "anomalous"], [])
+    judged = judge_target(lab, method, empty, tmp_path, lambda done: None)
+    summary = summary_of({"nothing": judged}, own=True)
+    assert (summary["images"], summary["pro"], summary["things"]) == (0, None, {})
 
 
 def test_pixels_are_kept_while_there_is_room(lab: Workspace, unseen: int, known: int) -> None:
