@@ -81,6 +81,19 @@ def test_images_beside_masks(tmp_path: Path) -> None:
     assert DefectReader().read(tmp_path, ImportOptions()).warnings == ["Masks without an image of the same name: 1."]
 
 
+def test_a_black_mask_marks_nothing(tmp_path: Path) -> None:
+    """Many medical data sets have a mask for sound images, too."""
+    for i in range(3):
+        draw(tmp_path / "images" / f"{i}.png")
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (16, 16)).save(tmp_path / "masks" / "0.png")
+    draw(tmp_path / "masks" / "1.png")
+    (tmp_path / "masks" / "2.png").write_bytes(b"no picture")
+    found = records(tmp_path)
+    assert [r.label for r in found] == ["normal", "anomalous", "anomalous"]
+    assert [bool(r.mask) for r in found] == [False, True, True]
+
+
 def write_meta(root: Path, *rows: Any) -> Path:
     draw(root / "a.png")
     draw(root / "b.png")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record
 from engines.data.listing import Entry, list_files
 from engines.data.trees import is_candidate
@@ -23,7 +25,7 @@ class DefectReader(Reader):
 
     `<object>/train/good`, `<object>/test/<defect or good>`, `<object>/ground_truth/<defect>/*_mask.png` (MVTec AD), one
     such object or a folder of many; a `meta.json` in the layout of AnomalyCLIP; or `images` beside `masks`, where an
-    image with a mask is damaged. Objects become domains, kinds of defects groups of the file name.
+    image with a mask that is not all black is damaged. Objects become domains.
     """
 
     name = "defects"
@@ -163,6 +165,16 @@ def _from_masks(source: Path) -> tuple[list[Record | LeftOut], list[str]]:
     for entry in filter(is_candidate, images):
         mask = next((m for end in MASK_ENDINGS if (m := masks.get((*entry.parts[:-1], _stem(entry) + end)))), None)
         used.add(mask)
+        mask = None if mask and _is_black(mask) else mask
         found.append(Record(entry.name, entry.handle, ANOMALOUS if mask else NORMAL, mask=mask))
     lost = sum(handle not in used for handle in masks.values())
     return found, [f"Masks without an image of the same name: {lost:,}."] if lost else []
+
+
+def _is_black(mask: Path) -> bool:
+    """Whether nothing is marked: many data sets have a mask for sound images, too. One that cannot be read is not."""
+    try:
+        with Image.open(mask) as picture:
+            return picture.convert("L").getextrema()[1] == 0
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return False
