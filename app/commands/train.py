@@ -140,7 +140,15 @@ def sentence(run: Run) -> str:
         f"{title}, seed {run.seed}: {percent(summary.get('accuracy'))} of {summary.get('images', 0):,} test images"
         f" right; the ready-made prompt {percent(zero.get('accuracy'))}."
     )
+    if "image_auroc" in summary:
+        return f"{own} {_defects(summary)}; with ready-made sentences {_defects(zero)}."
     return own + "".join(_elsewhere(name, found) for name, found in summary.get("targets", {}).items())
+
+
+def _defects(found: dict[str, Any]) -> str:
+    """How well defects were found."""
+    images, places, pro = (percent(found.get(key)) for key in ("image_auroc", "pixel_auroc", "pro"))
+    return f"Image AUROC {images}, pixel AUROC {places}, PRO {pro}"
 
 
 def _elsewhere(name: str, found: dict[str, Any]) -> str:
@@ -152,22 +160,32 @@ def _elsewhere(name: str, found: dict[str, Any]) -> str:
 def predict(
     run: Annotated[str, typer.Argument(help="The run whose prompt answers.")],
     images: Annotated[str, typer.Argument(help="An image, or a folder of images.")],
+    maps: Annotated[bool, typer.Option("--maps", help="Also write where each image is damaged (AnomalyCLIP).")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a learned prompt about images that were never imported."""
     ws = opened(workspace)
-    (row,) = wait(ws, [jobs.submit(ws, "predict-folder", {"run_id": run, "folder": images})], quiet=as_json)
+    asked = {"run_id": run, "folder": images, "maps": maps}
+    (row,) = wait(ws, [jobs.submit(ws, "predict-folder", asked)], quiet=as_json)
     if as_json:
         emit(row.result["answers"])
         return
-    rows, failed = [], 0
-    for answer in row.result["answers"]:
+    rows: list[list[Any]] = []
+    answers = row.result["answers"]
+    for answer in answers:
         if "error" in answer:
-            failed += 1
             err.print(f"[yellow]{answer['file']}: {answer['error']}[/]")
+        elif "score" in answer:
+            rows.append([answer["file"], f"{answer['score']:.2f}", f"{answer['ready_made_score']:.2f}"])
         else:
             best, ready = answer["learned"][0], answer["ready_made"][0]
             rows.append([answer["file"], best["class"], f"{best['probability']:.2f}", ready["class"]])
-    table(["image", "learned prompt", "probability>", "ready-made prompt"], rows)
+    if any("score" in answer for answer in answers):
+        rows.sort(key=lambda each: str(each[1]), reverse=True)
+        table(["image", "score (1: damaged)>", "ready-made sentences>"], rows)
+    else:
+        table(["image", "learned prompt", "probability>", "ready-made prompt"], rows)
     out.print(f"Also as a table: {ws.resolve(str(row.result['table']))}")
+    if "maps" in row.result:
+        out.print(f"Maps of defects: {ws.resolve(str(row.result['maps']))}")

@@ -20,7 +20,7 @@ from engines.store import Run, Workspace
 from engines.store.defects import Finding, finding, findings, groups, place_of
 
 PAGE_SIZE = 24
-THRESHOLD = 50
+THRESHOLD = 30
 """From which value on places are coloured at first, in hundredths."""
 MEASURES = {
     "image_auroc": term(
@@ -67,8 +67,8 @@ _TEMPLATE = tag(
         "div",
         tag("strong", data_part="said"),
         tag("p", data_part="why", class_="pl-quiet"),
-        _slider("opacity", "How strong the colours are", 60, "60%"),
-        _slider("threshold", "Colour places from this value on", THRESHOLD, "0.50"),
+        _slider("opacity", "How strong the colours are", 70, "70%"),
+        _slider("threshold", "Colour places from this value on", THRESHOLD, f"{THRESHOLD / 100:.2f}"),
         tag(
             "label",
             tag("input", type="checkbox", data_part="marked", checked=True),
@@ -219,7 +219,7 @@ def laid_over(image: Image.Image, map_: Image.Image) -> Image.Image:
     colours = np.stack(
         [np.interp(places, np.linspace(0, 1, len(stops)), [stop[i] for stop in stops]) for i in range(3)], axis=-1
     )
-    cover = np.where(places >= THRESHOLD / 100, 0.6, 0.0)[..., None]
+    cover = np.where(places >= THRESHOLD / 100, 0.7 * np.minimum(1, 2 * places), 0)[..., None]
     return Image.fromarray((cover * colours + (1 - cover) * np.asarray(image)).astype(np.uint8))
 
 

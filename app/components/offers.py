@@ -11,10 +11,17 @@ from app.components.icons import BARS
 from app.components.jobs import bar
 from app.components.methods import method_cards, methods
 from engines import jobs
+from engines.errors import DataError
 from engines.prompts.catalog import MethodEntry
+from engines.runs.defects import has_marks, normal_class
 from engines.runs.request import has_labels
 from engines.store import Workspace
-from engines.store.browse import dataset_summaries, domains
+from engines.store.browse import classes, dataset_summaries, domains
+
+NO_MARKS = (
+    "Needs images of other things whose defects were marked by hand, to learn what a defect is: these have no marks."
+    " Import some as folders in the layout of MVTec AD, or as a folder “images” beside a folder “masks”."
+)
 
 
 def trainable_datasets(workspace: Workspace) -> dict[str, int]:
@@ -39,17 +46,19 @@ def cards(workspace: Workspace, dataset_id: Any, chosen: str, refused: Mapping[s
     if isinstance(dataset_id, int):
         sites = len(domains(workspace, dataset_id))
         with workspace.session() as session:
-            labelled = has_labels(session, dataset_id)
+            labelled, marked = has_labels(session, dataset_id), has_marks(session, dataset_id)
         for entry in methods().values():
-            if reason := _lacking(entry, labelled, sites):
+            if reason := _lacking(entry, labelled, sites, marked):
                 reasons.setdefault(entry.name, reason)
     return method_cards(list(methods().values()), chosen, reasons)
 
 
-def _lacking(entry: MethodEntry, labelled: bool, sites: int) -> str:
+def _lacking(entry: MethodEntry, labelled: bool, sites: int, marked: bool) -> str:
     """What a method needs and the images do not have; empty where nothing is missing."""
     if not entry.trains:
         return ""
+    if entry.learns_from == "masks":
+        return "" if marked else NO_MARKS
     if entry.learns_from == "domains" and sites < 2:
         return "Needs images of at least two sites or scanners: these do not say where they are from."
     if entry.learns_from != "unlabelled" and not labelled:
@@ -76,8 +85,18 @@ def target_choices(workspace: Workspace, dataset_id: Any, protocol: str) -> list
     if protocol == "domain-generalisation" and isinstance(dataset_id, int):
         return [(name or "not said", name) for name in domains(workspace, dataset_id)]
     if protocol in ("cross-dataset", "zero-shot-anomaly"):
-        return [(d.name, d.id) for d in dataset_summaries(workspace) if d.id != dataset_id and d.classes]
+        others = [d for d in dataset_summaries(workspace) if d.id != dataset_id and d.classes]
+        return [(d.name, d.id) for d in others if protocol == "cross-dataset" or _has_normal(workspace, d.id)]
     return []
+
+
+def _has_normal(workspace: Workspace, dataset_id: int) -> bool:
+    """Whether a data set says which of its images are normal."""
+    try:
+        normal_class([each.name for each in classes(workspace, dataset_id)])
+    except DataError:
+        return False
+    return True
 
 
 def fitting_targets(chosen: Any, choices: Sequence[tuple[str, Any]], protocol: str) -> list[Any]:

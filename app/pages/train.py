@@ -45,6 +45,8 @@ PAGE = Page(route="train", title="Train", order=40)
 LEAD = "Teach the model your classes from a few labelled images, and see whether that beats a ready-made prompt."
 CHOICES = len(DEFAULTS) - 1
 """Components of the choice before those of the settings form."""
+NO_LABEL = "It learns no label from these."
+OTHER_THINGS = "Images to find defects in that it never saw. None chosen: its own images that were set aside."
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -106,7 +108,7 @@ class _TrainPage:
         self.targets = gr.Dropdown(
             [],
             label="Test on",
-            info="It learns no label from these.",
+            info=NO_LABEL,
             multiselect=True,
             interactive=True,
             visible=False,
@@ -233,7 +235,12 @@ class _TrainPage:
         choices = target_choices(self.workspace, dataset_id, protocol)
         return [
             gr.update(choices=list(fitting.items()), value=protocol),
-            gr.update(choices=choices, value=fitting_targets(chosen, choices, protocol), visible=bool(choices)),
+            gr.update(
+                choices=choices,
+                value=fitting_targets(chosen, choices, protocol),
+                visible=bool(choices),
+                info=OTHER_THINGS if protocol == "zero-shot-anomaly" else NO_LABEL,
+            ),
             gr.update(visible=entry.trains and entry.learns_from not in ("unlabelled", "masks")),
         ]
 

@@ -57,15 +57,15 @@ function draw() {
   let above = 0;
   if (sure) for (let i = 0; i < sure.length; i++) {
     const value = sure[i] / 255;
-    if (value < least / 100 || !least && !value) continue;
+    if (value < least / 100) continue;
     above++;
-    layer.data.set([...colour(value), 255 * clear / 100], 4 * i);
+    layer.data.set([...colour(value), 2.55 * clear * Math.min(1, 2 * value)], 4 * i);  // sound places stay clear
   }
   if (shown.marked && part('marked').checked) outline(layer.data, width, height);
   pen.putImageData(layer, 0, 0);
   part('opacity-said').textContent = `${clear}%`;
   part('threshold-said').textContent = `${(least / 100).toFixed(2)}`;
-  part('share').textContent = sure ? `${(100 * above / sure.length).toFixed(1)}% of the image is marked.` : '';
+  part('share').textContent = sure ? `${(100 * above / sure.length).toFixed(1)}% of the image is coloured.` : '';
 }
 
 async function show() {
