@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import random
 import socket
 import subprocess
 import sys
@@ -353,7 +354,8 @@ def _changed(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[P
 BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "empty": ("w.pt", _write_bytes(b""), "empty"),
     "empty safetensors": ("w.safetensors", _write_bytes(b""), "empty"),
-    "noise": ("w.pt", _write_bytes(os.urandom(500)), "damaged"),
+    **{f"noise {seed}": ("w.pt", _write_bytes(random.Random(seed).randbytes(500)), "damaged") for seed in range(8)},
+    "a stumbling pickle": ("w.pt", _write_bytes(b"\x80\x02u." + bytes(90)), "damaged"),
     "noise as safetensors": ("w.safetensors", _write_bytes(b"\x10" + os.urandom(500)), "damaged"),
     "web page": ("w.pt", _write_bytes(b"\n<!doctype html><html>404</html>"), "web page"),
     "git-lfs pointer": ("w.bin", _write_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "git lfs pull"),
