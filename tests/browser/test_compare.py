@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -46,9 +47,14 @@ def train(page: Page, method: str) -> None:
     expect(sentence).to_contain_text(re.compile(f"^{method} got"), timeout=LONG)
 
 
-def test_two_methods_are_trained_and_compared(shapes: Workbench, page: Page) -> None:
-    page.goto(shapes.url + "compare")
+def test_without_results_it_says_what_to_do(
+    start_workbench: Callable[[Workspace], Workbench], page: Page, tmp_path: Path
+) -> None:
+    page.goto(start_workbench(Workspace.open(tmp_path / "clinic")).url + "compare")
     expect(page.get_by_text("Train two methods on the same images first")).to_be_visible()
+
+
+def test_two_methods_are_trained_and_compared(shapes: Workbench, page: Page) -> None:
     page.goto(shapes.url + "train")
     train(page, "Linear probe")
     train(page, "Tip-Adapter")
