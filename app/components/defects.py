@@ -28,15 +28,15 @@ MEASURES = {
         "How often a damaged image gets a higher score than a sound one (image AUROC). Guessing gives 50%.",
     ),
     "image_ap": term(
-        "Hits at the top of the list",
+        "Top of the list",
         "How many of the images with the highest scores are damaged, averaged over the list (average precision).",
     ),
     "pixel_auroc": term(
-        "Marked above unmarked places",
+        "Marks above the rest",
         "How often a place that was marked by hand gets a higher value than one that was not (pixel AUROC).",
     ),
     "pixel_ap": term(
-        "Hits among the surest places",
+        "Surest places",
         "How many of the places with the highest values were marked by hand (pixel average precision). Small defects"
         " make this low even where the maps are good.",
     ),

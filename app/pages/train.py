@@ -145,8 +145,13 @@ class _TrainPage:
         context.listen(
             self.cards.action, self.choose, [self.dataset, self.method], [self.cards, self.method], every=True
         )
+        # The settings form, once drawn, listens to `change` of these too, and Gradio then forgets those who did before.
+        other_images, other_model = (
+            [self.dataset.change, self.dataset.input],
+            [self.backbone.change, self.backbone.input],
+        )
         gr.on(
-            [self.dataset.change, self.backbone.change],
+            [*other_images, *other_model],
             tell_errors(self.look_again),
             [self.dataset, self.backbone, self.method],
             self.cards,
@@ -154,7 +159,7 @@ class _TrainPage:
             **HIDDEN,
         )
         gr.on(
-            [self.dataset.change, self.method.change, self.protocol.change],
+            [*other_images, self.method.change, self.protocol.change],
             tell_errors(self.offer),
             [self.dataset, self.method, self.protocol, self.targets],
             [self.protocol, self.targets, self.shots],
