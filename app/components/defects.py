@@ -195,7 +195,7 @@ def viewed(workspace: Workspace, run: Run, sample_id: int | None) -> str:
             "id": str(found.sample.id),
             "image": image,
             "map": _address(found.map) if found.map else "",
-            "mask": _address(mask) if mask else "",
+            "mask": _address(mask, marks=True) if mask else "",
             "alt": found.sample.name,
             "said": f"Score {found.score:.2f} of 1",
             "why": why if found.map else f"{why}. There is no map of it.",
@@ -203,12 +203,13 @@ def viewed(workspace: Workspace, run: Run, sample_id: int | None) -> str:
     )
 
 
-def _address(path: Path) -> str:
-    """A picture as an address that carries it; empty where it cannot be read."""
+def _address(path: Path, marks: bool = False) -> str:
+    """A picture as an address that carries it; empty where it cannot be read. Of `marks` all counts but black."""
     try:
-        return picture_url(load_image(path))
+        image = load_image(path)
     except PromptloupeError:
         return ""
+    return picture_url(image.convert("L").point(lambda value: 255 * (value > 0)).convert("RGB") if marks else image)
 
 
 def laid_over(image: Image.Image, map_: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Answers of a prompt that finds defects for images that were never imported: scores, maps, files that are no images."""
+"""Answers of a prompt that finds defects, for images that were never imported: scores, maps, files without pixels."""
 
 from __future__ import annotations
 
