@@ -151,6 +151,6 @@ def watch(page: Page, problems: list[str]) -> None:
 
 def _note(message: ConsoleMessage, problems: list[str]) -> None:
     # Leaving a page breaks off what it was asking just then, which Gradio reports; refusals are noted as responses.
-    left = ("signal is aborted", "Connection errored out", "Failed to load resource")
+    left = ("signal is aborted", "AbortError", "Connection errored out", "Failed to load resource")
     if message.type == "error" and not any(words in message.text for words in left):
         problems.append(f"console: {message.text}")
