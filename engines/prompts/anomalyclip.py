@@ -112,8 +112,9 @@ class AnomalyCLIP(DeepPrompt):
         cost="long",
         parity="Features of texts, images and patches of three layers, scores, maps (smoothed, too), every term of the"
         " loss, every gradient and every value after 5 steps equal the official code's to 1e-4, and so do the measures"
-        " that it has (average precision of places equals scikit-learn's). Prompts are not rounded to half precision, and images of a second size do not change the positions"
-        " of the first, as they do in the official code. The layers of its class that are never used are left out.",
+        " that it has (average precision of places equals scikit-learn's). Prompts are not rounded to half precision,"
+        " and images of a second size do not change the positions of the first, as they do in the official code. The"
+        " layers of its class that are never used are left out.",
         reported="ViT-L/14 at 336, trained on MVTec AD (MVTec: on VisA). Image AUROC / average precision: MVTec"
         " 91.5 / 96.2, VisA 82.1 / 85.4, BrainMRI 90.3 / 92.2. Pixel AUROC / PRO: MVTec 91.1 / 81.4, VisA 95.5 / 87.0,"
         " ISIC 89.7 / 78.4.",
