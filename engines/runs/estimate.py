@@ -15,6 +15,7 @@ from engines.prompts import create_method, method_class
 from engines.prompts.base import PromptMethod
 from engines.prompts.catalog import method_entry
 from engines.prompts.settings import TrainingConfig, problems_in_words
+from engines.prompts.trainer import Examples
 from engines.runs.defects import CLASSES
 from engines.runs.request import TrainRequest, training_config
 
@@ -22,8 +23,11 @@ PROBE = 8
 """Images in the trial batch of the image tower."""
 
 
-def check(request: TrainRequest, class_names: list[str], test_images: int) -> dict[str, Any]:
+def check(request: TrainRequest, class_names: list[str], test_images: int, all_images: int = 0) -> dict[str, Any]:
     """Whether a request can work, and what it costs for each seed.
+
+    Args:
+        all_images: how many there are to learn from; methods that learn from marked defects take all.
 
     Returns:
         `ok`, `problems` [{"field", "message"}], `seconds` and `memory_mb` (0 where not ok), `note` in words. The time
@@ -49,16 +53,17 @@ def check(request: TrainRequest, class_names: list[str], test_images: int) -> di
     if request.protocol in ("base-to-new", "cross-dataset") and method.class_bound and not unlabelled:
         message = f"{method.info.title} with these settings cannot be tested on classes it never saw."
         return refused | {"problems": [{"field": "protocol", "message": message}]}
-    some = request.shots and not unlabelled
-    some = some and method.learns_from != "masks"
+    marked = method.learns_from == "masks"
+    some = request.shots and not unlabelled and not marked
     images = request.shots * len(class_names) if some else max(test_images, len(class_names))
+    images = max(all_images, len(class_names)) if marked else images
     per_image = _seconds_per_image(method)
     try:
         step, memory = _step(method, min(config.batch_size, images)) if method.fitting == "gradient" else (0.01, 0.0)
     except PromptloupeError as error:
         return refused | {"problems": [{"field": "settings", "message": str(error)}]}
     steps = config.epochs * max(1, images // config.batch_size) if method.fitting == "gradient" else 1
-    live = 0 if (method.frozen_images and config.views) else steps * config.batch_size
+    live = 0 if (method.frozen_images and config.views) or marked else steps * config.batch_size
     looks = test_images + live + images * (config.views + 2 if method.fitting != "none" else 0)
     return {
         "ok": True,
@@ -100,8 +105,14 @@ def _step(method: PromptMethod, batch: int) -> tuple[float, float]:
     labels = torch.full_like(labels, -1) if method.learns_from == "unlabelled" else labels
     features = torch.randn(batch, backbone.embed_dim, device=backbone.device) if method.frozen_images else None
     pixels = None if features is not None else torch.zeros(batch, 3, method.image_size, method.image_size)
+    numbers = torch.arange(batch)
+    if method.learns_from == "masks":  # it looks at an image once, so the second step is like all later ones
+        method.start(Examples(labels, still=True))
+        method.begin_step(numbers, 0, 0)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         method.backward(pixels, labels, features=features)
+    if method.learns_from == "masks":
+        method.begin_step(numbers, 0, 0)
     started = time.perf_counter()
     method.backward(pixels, labels, features=features).item()
     return time.perf_counter() - started, sum(kept.values()) / 2**20

@@ -293,3 +293,7 @@ def test_what_it_will_cost(lab: Workspace, known: int, unseen: int) -> None:
     found = check(request(known, unseen), names, 36)
     assert found["ok"]
     assert found["seconds"] > 0
+    many = check(request(known, unseen), names, 36, 3600)
+    assert many["seconds"] > 10 * found["seconds"]  # every image is learned from
+    once = check(request(known, unseen, training=QUICK), names, 36, 3600)
+    assert many["seconds"] < 4 * once["seconds"]  # in 15 passes each is looked at once

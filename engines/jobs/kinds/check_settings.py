@@ -21,6 +21,12 @@ def run(job: JobContext, payload: TrainRequest) -> dict[str, Any]:
         if dataset is None:
             raise DataError("This data set no longer exists.", "Choose another one.")
         names = [c.name for c in dataset.classes]
-        count = select(func.count()).where(Sample.dataset_id == dataset.id, Sample.split == "test")
-        tested = session.execute(count).scalar_one()
-    return check(payload, names, tested)
+        targets = payload.test_datasets if payload.protocol == "zero-shot-anomaly" else []
+
+        def count(dataset_ids: list[int], tested: bool) -> int:
+            split = Sample.split == "test" if tested else Sample.split != "test"
+            return session.scalar(select(func.count()).where(Sample.dataset_id.in_(dataset_ids), split)) or 0
+
+        tested = count(targets or [dataset.id], True)
+        others = count([dataset.id], False) + (count([dataset.id], True) if targets else 0)
+    return check(payload, names, tested, others)
