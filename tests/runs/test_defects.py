@@ -18,7 +18,6 @@ from engines.errors import ConfigError, DataError, PromptloupeError
 from engines.prompts import create_method, load_prompt
 from engines.prompts.anomalyclip import AnomalyCLIP
 from engines.runs.anomalies import judge_target, summary_of
-from engines.prompts.anomalyclip import AnomalyCLIP
 from engines.runs.estimate import PROBE, check
 from engines.runs.material import Item, Target, gather
 from engines.runs.perform import Observer
