@@ -239,7 +239,7 @@ class PromptMethod(OfficialNames):
         """`text_features()`, computed once while nothing is learned: the classes of a prediction are fixed."""
         if torch.is_grad_enabled() and self.trainable_parameters():
             return self.text_features()
-        versions = tuple(p._version for p in self.parameters())
+        versions = tuple(t._version for t in (*self.parameters(), *self.buffers()))
         if self._fixed_text is None or self._fixed_text[0] != versions:
             with torch.no_grad():
                 self._fixed_text = versions, self.text_features()

@@ -219,9 +219,9 @@ class GRAM(PromptMethod):
     # --- the rehearsal -----------------------------------------------------------
 
     def start(self, examples: Examples) -> None:
-        self.wrapped.descriptions = self.descriptions
+        self.wrapped.descriptions, self.wrapped.other_classes = self.descriptions, self.other_classes
         self.wrapped.start(examples)
-        if self.config.episodes and int(examples.labels.max()) > 0:
+        if self.config.episodes and len(examples.labels.unique()) > 1:
             with sdpa_kernel(SDPBackend.MATH):  # the quick kernels have no second derivative
                 self._rehearse(_Tasks(self, examples))
 
@@ -271,9 +271,9 @@ class _Tasks:
         features = examples.encoded(gram.backbone, 1)[0].cpu()
         for label in examples.labels.unique().tolist():
             images = (examples.labels == label).nonzero().flatten()
-            clusters = min(3, len(images))
-            found = KMeans(clusters, n_init=1, random_state=0).fit_predict(features[images].double().numpy())
-            self.members.append([images[torch.from_numpy(found == c)] for c in range(clusters)])
+            kmeans = KMeans(min(3, len(images)), n_init=1, random_state=0)
+            found = torch.from_numpy(kmeans.fit_predict(features[images].double().numpy()))
+            self.members.append([images[found == c] for c in found.unique()])  # equal images: fewer clusters
             self.classes.append(label)
         self.bound = gram.wrapped.class_bound
 
@@ -281,11 +281,11 @@ class _Tasks:
         """(loss of the task's classes, support batch, query batch)."""
         ways = min(self.gram.config.ways, len(self.classes))
         places = torch.randperm(len(self.classes))[:ways].tolist()
-        wrapped, labels = self.gram.wrapped, list(range(ways))
-        if self.bound or ways == len(wrapped.class_names):
-            labels = [self.classes[place] for place in places]
-        else:
-            wrapped = wrapped.for_classes([wrapped.class_names[self.classes[place]] for place in places])
+        wrapped, labels = self.gram.wrapped, [self.classes[place] for place in places]
+        if not self.bound and ways < len(wrapped.class_names):
+            wrapped = wrapped.for_classes([wrapped.class_names[label] for label in labels])
+            wrapped.descriptions = [self.gram.descriptions[label] for label in labels]
+            labels = list(range(ways))
         sides: list[list[Tensor]] = [[], []]
         for place in places:
             clusters = self.members[place]

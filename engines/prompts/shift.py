@@ -47,7 +47,8 @@ def image_states(backbone: Backbone, pixels: Tensor, prompts: Sequence[Tensor] =
     first, deep = (prompts[0], prompts[1:]) if prompts else (None, ())
     pixels = pixels.to(backbone.device)
     blocks = backbone.vision.hidden_states(pixels, first, deep)
-    output = backbone.vision.encode(pixels, first, deep)
+    with backbone.runtime.autocast():
+        output = backbone.vision.pool(blocks[-1])
     return States(torch.stack([state[:, 0] for state in blocks]), output)
 
 

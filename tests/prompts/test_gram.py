@@ -11,7 +11,7 @@ import torch
 from engines.backbones import Backbone
 from engines.errors import ConfigError
 from engines.prompts import create_method, load_prompt
-from engines.prompts.gram import GRAM, Regulator
+from engines.prompts.gram import GRAM, Regulator, _Tasks
 from engines.prompts.settings import TrainingConfig
 from engines.prompts.trainer import Examples, train
 from tests.parity import parity_weights
@@ -129,3 +129,24 @@ def test_a_stopped_training_ends_the_same(tiny: Backbone, examples: Examples, tm
 def test_what_cannot_be_wrapped_is_told(tiny: Backbone, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         made(tiny, **settings)
+
+
+def test_equal_images_of_a_class_are_one_cluster(tiny: Backbone) -> None:
+    """Copies of one image give fewer clusters than were asked for."""
+    method = made(tiny)
+    labels = torch.arange(20) % 5
+    method.start(Examples(labels, torch.randn(5, tiny.embed_dim)[labels][None]))
+    assert torch.isfinite(method.wrapped.ctx).all()
+
+
+def test_tasks_keep_what_is_said_about_their_classes(tiny: Backbone) -> None:
+    method = made(tiny, wrapped="coprompt", wrapped_settings="", ways=3, episodes=0)
+    pixels = parity_weights.images()
+    given = Examples(parity_weights.labels(), pixels=lambda indices, epoch: pixels[indices])
+    method.descriptions = [[f"signs of {name}"] for name in CLASSES]
+    method.other_classes = ["lung"]
+    method.start(given)
+    task = _Tasks(method, given).draw()[0].method
+    assert len(task.class_names) == 3
+    assert task.descriptions == [[f"signs of {name}"] for name in task.class_names]
+    assert method.wrapped.other_classes == ["lung"]
