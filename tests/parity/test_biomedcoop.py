@@ -76,6 +76,16 @@ def test_all_classes_get_as_many_sentences_as_the_poorest(backbone: Backbone) ->
     assert [len(each) for each in fresh(backbone, n_prompts=2).sentences()] == [2] * 5
 
 
+@pytest.mark.parametrize(("tau", "kept"), [(1.4, [True, True, True, False]), (1.6, [True] * 4)])
+def test_deviation_is_that_of_a_sample(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, tau: float, kept: list[bool]
+) -> None:
+    """The last score lies 1.5 deviations from the mean with N - 1, but 1.73 with N."""
+    method = fresh(backbone, tau=tau)
+    monkeypatch.setattr(method, "scores", lambda images: torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    assert method.kept(torch.empty(0)).tolist() == kept
+
+
 def test_equal_sentences_are_all_kept(backbone: Backbone) -> None:
     """The official code divides by zero here."""
     method = fresh(backbone)

@@ -103,9 +103,13 @@ def test_prompts_begin_as_their_sentences(backbone: Backbone, biomedical: Backbo
         assert torch.allclose(method.experts(method.all_layouts), method.sentences, atol=1e-4)
 
 
-def test_prompts_are_held_to_the_sentences_of_further_classes_too(backbone: Backbone) -> None:
+@pytest.mark.parametrize("given", ["as a setting", "by the protocol"])
+def test_prompts_are_held_to_the_sentences_of_further_classes_too(backbone: Backbone, given: str) -> None:
     base, further = parity_weights.CLASSES[:3], parity_weights.CLASSES[3:]
-    method, plain = fresh(backbone, base, further_classes="; ".join([*further, base[0], ""])), fresh(backbone, base)
+    setting = "; ".join([*further, base[0], ""]) if given == "as a setting" else ""
+    method, plain = fresh(backbone, base, further_classes=setting), fresh(backbone, base)
+    if given == "by the protocol":
+        method.other_classes = further
     assert method.all_class_names == parity_weights.CLASSES
     assert torch.allclose(method.sentences[:, :3], plain.sentences, atol=1e-5)
     labels = LABELS % 3

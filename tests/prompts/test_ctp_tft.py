@@ -58,6 +58,29 @@ def test_classes_are_treated_alike(tiny: Backbone) -> None:
     torch.testing.assert_close(other.logits(pixels), method.logits(pixels)[:, order], atol=1e-4, rtol=1e-4)
 
 
+def test_words_pick_from_the_image_as_the_formula_says(tiny: Backbone) -> None:
+    """g = unit(f + W_o softmax(W_q T (W_k V)^T / sqrt D) W_v V), image by image and class by class."""
+    method = made(tiny, moved=True)
+    for layer in (method.query, method.key, method.value, method.out):
+        torch.nn.init.normal_(layer.weight, std=0.5)  # large enough that the softmax is far from even
+    images, patches = method.look(parity_weights.images())
+    texts = torch.nn.functional.normalize(torch.randn(8, 5, tiny.embed_dim), dim=-1)
+    q, k, v, o = (layer.weight for layer in (method.query, method.key, method.value, method.out))
+    tuned = method.tuned_images(images, patches, texts)
+    for b in range(8):
+        for c in range(5):
+            picked = ((patches[b] @ k.T) @ (q @ texts[b, c]) / tiny.embed_dim**0.5).softmax(dim=0)
+            moved = images[b] + o @ (picked @ (patches[b] @ v.T))
+            torch.testing.assert_close(tuned[b, c], moved / moved.norm(), atol=1e-5, rtol=1e-4)
+
+
+def test_words_begin_by_picking_what_resembles_them(tiny: Backbone) -> None:
+    """W_q, W_k and W_v begin as identity, so that the first corrections of W_o have something to go by."""
+    method = made(tiny)
+    for layer in (method.query, method.key, method.value):
+        assert torch.equal(layer.weight, torch.eye(tiny.embed_dim))
+
+
 def test_where_a_class_looks_is_a_map(tiny: Backbone) -> None:
     method = made(tiny)
     _, patches = method.look(parity_weights.images())
