@@ -13,11 +13,13 @@ The prefix stream [G, P, d] and the suffix stream [G, C, S, d] therefore run in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from engines.backbones.attention import are_plain, project, residual
 from engines.backbones.layout import PromptLayout
@@ -49,20 +51,17 @@ class CausalTextTower(OpenClipTextTower):
             own = context.reshape(-1, *context.shape[-2:])
             features = self._suffixes(layout, own, layout.embeddings[:1, : layout.start], layout.start)[0]
             return features.view(-1, n_classes, features.shape[-1]) if per_group else features
-        groups = context if per_group else context[None]
         size = self.groups_at_once(layout)
-        features = torch.cat(
-            [
-                self._suffixes(
-                    layout,
-                    part[:, None],
-                    layout.rows(part[:, None], [0], stop=layout.prefix)[:, 0],
-                    layout.prefix,
-                    [d if d.ndim == 2 else d[i * size : i * size + size] for d in deep],
-                )
-                for i, part in enumerate(groups.split(size))
-            ]
-        )
+
+        def encode(i: int, part: Tensor) -> Tensor:
+            prefix = layout.rows(part[:, None], [0], stop=layout.prefix)[:, 0]
+            inner = [d if d.ndim == 2 else d[i * size : i * size + size] for d in deep]
+            return self._suffixes(layout, part[:, None], prefix, layout.prefix, inner)
+
+        parts = (context if per_group else context[None]).split(size)
+        if len(parts) > 1 and torch.is_grad_enabled():  # one part fills the memory: the others are computed anew
+            encode = partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
+        features = torch.cat([encode(i, part) for i, part in enumerate(parts)])
         return features if per_group else features[0]
 
     def _suffixes(

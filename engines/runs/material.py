@@ -121,9 +121,8 @@ def gather(workspace: Workspace, run: Run, learns_from: str = "labels") -> Mater
     if not material.test:
         used = {item.sample_id for item in material.train} if learns_from != "unlabelled" else set()
         material.test = [item for item in own() if item.label >= 0 and item.sample_id not in used]
-        material.notes.append(
-            "There are no images set aside for testing, so all labelled images not trained on were used."
-        )
+        which = "not trained on were used" if used else "were used, and it saw them before, without their labels"
+        material.notes.append(f"There are no images set aside for testing, so all labelled images {which}.")
     for name in held_out:
         material.targets.append(Target(name, table.dataset.id, material.class_names, table.tested([name])))
         there = [item for item in table.items.values() if item.domain == name]

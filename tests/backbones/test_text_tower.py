@@ -156,6 +156,29 @@ def test_memory_kept_for_the_backward_pass_is_as_estimated(base: Backbone) -> No
     assert features.requires_grad
 
 
+def test_memory_of_many_contexts_is_bounded(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one context an image, what is kept for the backward pass follows the budget, and the gradient stays."""
+    layout, context = tiny.text.layout(NAMES, 4), draw(12, 4, 128)
+    weight = draw(12, len(NAMES), tiny.embed_dim, seed=1).detach()
+    kept: dict[int, int] = {}
+    gradients = {}
+    for budget in (2**40, 400_000):
+        monkeypatch.setattr(Runtime, "activation_budget", property(lambda _, budget=budget: budget))
+        sizes: list[int] = []
+
+        def note(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            features = F.normalize(tiny.text.encode_prompts(layout, context, per_group=True), dim=-1)
+            value = (features * weight).sum()
+        kept[budget] = sum(sizes)
+        (gradients[budget],) = torch.autograd.grad(value, context)
+    assert kept[400_000] < 0.2 * kept[2**40]
+    torch.testing.assert_close(gradients[400_000], gradients[2**40], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_autocast(precision: str) -> None:
     """Half precision inside, float32 outside, near the exact values."""

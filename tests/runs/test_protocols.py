@@ -116,3 +116,20 @@ def test_settings_bound_to_classes_are_refused_before_training(ws: Workspace, da
     with pytest.raises(ConfigError, match="cannot be used on others"):
         finish(ws, run)
     assert not Path(ws.run_folder(run.id) / "checkpoint.pt").exists()
+
+
+def test_what_was_seen_without_labels_is_not_called_unseen(ws: Workspace, dataset_id: int) -> None:
+    """Where nothing is set aside, methods without labels are tested on images that they saw: the note says so."""
+    with ws.session() as session:
+        tested = session.query(Sample).filter_by(dataset_id=dataset_id, split="test").all()
+        for sample in tested:
+            sample.split = "train"
+        ids = [sample.id for sample in tested]
+    try:
+        run = begin(ws, dataset_id)
+        assert "saw them before, without their labels" in gather(ws, run, "unlabelled").notes[0]
+        assert "not trained on" in gather(ws, run).notes[0]
+    finally:
+        with ws.session() as session:
+            for sample in session.query(Sample).filter(Sample.id.in_(ids)):
+                sample.split = "test"
