@@ -59,6 +59,8 @@ class Dataset(Base):
     fingerprint: Mapped[str] = mapped_column(String(64), default="")
     """SHA-256 over the sorted content hashes, labels and splits: equal on every machine."""
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    labelling: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """How its images are labelled, as `engines.labelling` reads it: strategy, budget, blind or not, and so on."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     deleted_at: Mapped[datetime | None]
 
@@ -131,7 +133,7 @@ class Split(Base):
 
 
 class Verdict(enum.StrEnum):
-    """What a reader said of an image. Only `label` counts as a label; only `skip` returns to the queue."""
+    """What was said of an image. Only `label` counts as a label; only `skip` returns to the queue."""
 
     LABEL = "label"
     UNSURE = "unsure"
@@ -139,25 +141,63 @@ class Verdict(enum.StrEnum):
     SKIP = "skip"
     FLAG = "flag"
     UNDO = "undo"
+    """Takes back the row that it refers to."""
+    SUGGESTION = "suggestion"
+    """A label from elsewhere that nobody has looked at yet; never counts."""
+
+
+class Occasion(enum.StrEnum):
+    """Why an image was read."""
+
+    READING = "reading"
+    """In the queue of a reader, first or second."""
+    REPEAT = "repeat"
+    """Shown once more, to see whether the reader says the same; never changes the label."""
+    REVIEW = "review"
+    """Looked up again by the reader: a likely error, a flagged image, a page of similar ones."""
+    ADJUDICATION = "adjudication"
+    """The last word where readers disagree."""
+    IMPORT = "import"
+    """Came in a file; anything a reader says beats it."""
 
 
 class Annotation(Base):
-    """One verdict by one reader. Rows are only ever added: the newest row of a reader counts."""
+    """One verdict by one reader. Rows are only ever added; `engines.labelling` says which of them count."""
 
     __tablename__ = "annotation"
-    __table_args__ = (Index("ix_annotation_reader", "sample_id", "annotator", "id"),)
+    __table_args__ = (
+        Index("ix_annotation_reader", "sample_id", "annotator", "id"),
+        Index("ix_annotation_event", "event", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    event: Mapped[str | None] = mapped_column(String(36))
+    """Named by the page before it is sent, so that a verdict sent twice is kept once."""
     sample_id: Mapped[int] = mapped_column(ForeignKey("sample.id", ondelete="CASCADE"), index=True)
     class_id: Mapped[int | None] = mapped_column(ForeignKey("class.id", ondelete="CASCADE"))
     verdict: Mapped[Verdict] = mapped_column(
         Enum(Verdict, native_enum=False, length=20, values_callable=lambda e: [v.value for v in e])
     )
+    occasion: Mapped[Occasion] = mapped_column(
+        Enum(Occasion, native_enum=False, length=20, values_callable=lambda e: [v.value for v in e]),
+        default=Occasion.READING,
+        server_default=Occasion.READING.value,
+    )
     annotator: Mapped[str] = mapped_column(String(100))
     comment: Mapped[str] = mapped_column(Text, default="")
+    refers_to: Mapped[int | None]
+    """The row that an `undo` takes back; on any other verdict the row that is put back by it (redo)."""
     round_id: Mapped[int | None] = mapped_column(ForeignKey("selection_round.id", ondelete="SET NULL"))
     model: Mapped[str] = mapped_column(String(40), default="")
     """Run whose suggestion was on screen; empty when the reader was blind to it."""
+    seconds: Mapped[float | None] = mapped_column(Float)
+    """How long the image was on screen."""
+    aids: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """What the reader saw beside the image, such as `{"blind": true}` or the suggestions shown."""
+    program: Mapped[str] = mapped_column(String(40), default="", server_default="")
+    """Version of this program."""
+    chain: Mapped[str] = mapped_column(String(64), default="", server_default="")
+    """SHA-256 over this row and the one before it in the workspace: a row changed by hand breaks the chain."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -174,8 +214,13 @@ class SelectionRound(Base):
     budget: Mapped[int]
     seed: Mapped[int] = mapped_column(default=1)
     run_id: Mapped[str | None] = mapped_column(ForeignKey("run.id", ondelete="SET NULL"))
+    settings: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """How it was picked: balanced or not, backbone, method, candidates, and so on."""
+    summary: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """What the model was worth that picked it: labels it learned from, accuracy, share of answers that changed."""
     picks: Mapped[list[Any]] = mapped_column(default=list)
-    """`{"sample": id, "why": sentence}` in the order of picking."""
+    """`{"sample": id, "why": sentence, "predicted": class id, "readers": 1 or 2, "repeat": bool}` in the order of
+    picking."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -182,4 +182,4 @@ def test_a_workspace_of_the_first_release_gets_masks(tmp_path: Path, monkeypatch
     now = Workspace.open(tmp_path / "old")
     with now.session() as session:
         assert [(s.name, s.mask) for s in session.query(Sample)] == [("a.png", "")]
-    assert [file.name for file in (now.path / "backups").iterdir()] == ["before-0002-was-0001.db"]
+    assert [file.name for file in (now.path / "backups").iterdir()] == ["before-0003-was-0001.db"]
