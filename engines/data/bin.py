@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, exists, func, select
 
 from engines.data.names import free_name
 from engines.data.storing import LONGEST_NAME, names
@@ -77,6 +77,8 @@ def _remove_for_good(workspace: Workspace, dataset_id: int) -> None:
         media = list(session.scalars(of_dataset))
         # Verdicts and samples go by the data base's own cascade: single rows of a log are never deleted.
         session.execute(delete(Dataset).where(Dataset.id == dataset_id))
+        # A practice copy shows the same files.
+        media = [place for place in media if not session.scalar(select(exists().where(Sample.file.like(f"{place}/%"))))]
     for place in media:
         shutil.rmtree(workspace.path / place, ignore_errors=True)
     for sha256 in _unused(workspace, hashes):

@@ -205,8 +205,13 @@ class Collection:
 
     def fingerprint(self) -> str:
         """SHA-256 over the sorted content hashes, labels and splits: equal on every machine."""
-        lines = sorted(f"{row.sha256}\t{row.label or ''}\t{row.split}\n" for row in self.rows)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return fingerprint((row.sha256, row.label, row.split) for row in self.rows)
+
+
+def fingerprint(rows: Iterable[tuple[str, str | None, str]]) -> str:
+    """SHA-256 over the sorted (content hash, label, split) of all images: equal on every machine."""
+    lines = sorted(f"{sha256}\t{label or ''}\t{split}\n" for sha256, label, split in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 _PURPOSE = {"train": "training", "val": "validation", "test": "testing"}
