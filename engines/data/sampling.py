@@ -7,10 +7,10 @@ import zlib
 from collections.abc import Hashable, Sequence
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from engines.errors import DataError
-from engines.store import Annotation, Dataset, Sample, Split, Verdict, Workspace
+from engines.labelling.consensus import effective_labels
+from engines.store import Dataset, Sample, Split, Workspace
 
 MOST_VALIDATION_SHOTS = 4
 
@@ -43,32 +43,6 @@ def base_new_classes(classes: int) -> tuple[list[int], list[int]]:
     """Labels of the base and of the new classes: the first ⌈C/2⌉ and the rest (CoOp's `subsample_classes`)."""
     half = (classes + 1) // 2
     return list(range(half)), list(range(half, classes))
-
-
-def effective_labels(session: Session, dataset_id: int) -> dict[int, int]:
-    """Class id of each labelled sample (by sample id), in order of position.
-
-    A reader's newest verdict on an image counts. The newest `label` among the readers' verdicts beats the label that
-    the data set came with; every other verdict leaves it.
-    """
-    rows = session.execute(
-        select(Sample.id, Sample.class_id).where(Sample.dataset_id == dataset_id).order_by(Sample.position)
-    )
-    labels = {row.id: row.class_id for row in rows}
-    verdicts = session.execute(
-        select(Annotation.sample_id, Annotation.annotator, Annotation.verdict, Annotation.class_id)
-        .join(Sample, Sample.id == Annotation.sample_id)
-        .where(Sample.dataset_id == dataset_id)
-        .order_by(Annotation.id)
-    )
-    newest: dict[tuple[int, str], tuple[Verdict, int | None]] = {}
-    for sample_id, annotator, verdict, class_id in verdicts:
-        newest.pop((sample_id, annotator), None)  # so that the dictionary stays in order of time
-        newest[sample_id, annotator] = verdict, class_id
-    for (sample_id, _), (verdict, class_id) in newest.items():
-        if verdict is Verdict.LABEL and class_id is not None:
-            labels[sample_id] = class_id
-    return {sample_id: class_id for sample_id, class_id in labels.items() if class_id is not None}
 
 
 def draw_few_shot(workspace: Workspace, dataset_id: int, shots: int, seed: int, domains: Sequence[str] = ()) -> Split:

@@ -158,15 +158,17 @@ def test_newest_verdict_of_each_reader_counts(workspace: Workspace, pets: int) -
     annotate(workspace, unlabelled, Verdict.LABEL, "cat")
     assert label_of(workspace, pets, unlabelled) == "cat"
     annotate(workspace, unlabelled, Verdict.LABEL, "dog", "B")
-    assert label_of(workspace, pets, unlabelled) == "dog"
+    assert label_of(workspace, pets, unlabelled) is None, "two readers disagree: nobody's label counts"
     annotate(workspace, unlabelled, Verdict.UNDO, None, "B")
     assert label_of(workspace, pets, unlabelled) == "cat"
     annotate(workspace, unlabelled, Verdict.UNSURE, None)
     assert label_of(workspace, pets, unlabelled) is None
-    annotate(workspace, dog, Verdict.NOT_GRADABLE, None)
+    annotate(workspace, dog, Verdict.UNSURE, None)
     assert label_of(workspace, pets, dog) == "dog"
     annotate(workspace, dog, Verdict.LABEL, "cat", "B")
     assert label_of(workspace, pets, dog) == "cat"
+    annotate(workspace, dog, Verdict.NOT_GRADABLE, None, "B")
+    assert label_of(workspace, pets, dog) is None
 
 
 def test_labels_given_in_the_workbench_renew_the_draw(workspace: Workspace, pets: int) -> None:

@@ -1,0 +1,50 @@
+"""Labelling: verdicts, queues, consensus, progress, agreement between readers. Imports no torch."""
+
+from engines.labelling.answers import PoolAnswers, newest_answers, pool_answers, save_pool_answers, suggestions
+from engines.labelling.chain import ChainReport, check_chain
+from engines.labelling.consensus import Consensus, consensus, effective_labels, unlabelled
+from engines.labelling.progress import ClassProgress, LabelProgress, RoundProgress, progress, stop_hint, wilson
+from engines.labelling.queue import Task, adjudication_tasks, assign, tasks
+from engines.labelling.rows import Standing, history, standing
+from engines.labelling.settings import LabelSettings, label_settings, save_label_settings
+from engines.labelling.undo import Change, redo, undo, undoable
+from engines.labelling.verdicts import Conflict, Entry, Receipt, record, record_all
+
+__all__ = [
+    "ChainReport",
+    "Change",
+    "ClassProgress",
+    "Conflict",
+    "Consensus",
+    "Entry",
+    "LabelProgress",
+    "LabelSettings",
+    "PoolAnswers",
+    "Receipt",
+    "RoundProgress",
+    "Standing",
+    "Task",
+    "adjudication_tasks",
+    "assign",
+    "check_chain",
+    "consensus",
+    "effective_labels",
+    "history",
+    "label_settings",
+    "newest_answers",
+    "pool_answers",
+    "progress",
+    "record",
+    "record_all",
+    "redo",
+    "save_label_settings",
+    "save_pool_answers",
+    "standing",
+    "stop_hint",
+    "suggestions",
+    "tasks",
+    "undo",
+    "undoable",
+    "unlabelled",
+    "wilson",
+]
