@@ -67,8 +67,9 @@ def launch(
     import gradio as gr
 
     from app.theme import SCRIPT, STATIC, theme
+    from engines.data.display import display_folder
 
-    gr.set_static_paths([str(workspace.folder("thumbnails"))])
+    gr.set_static_paths([str(workspace.folder("thumbnails")), str(display_folder(workspace))])
     options: dict[str, Any] = {"auth": lambda _, word: hmac.compare_digest(word.encode(), password.encode())}
     try:
         _, url, _ = demo.queue(default_concurrency_limit=8).launch(

@@ -1,0 +1,339 @@
+"""What the reading screen asks the server: its queue, its pictures, and to keep, take back and put back verdicts.
+
+Everything that arrives here comes from a browser and is checked; everything that leaves is text and numbers, which
+the page writes as text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, Field
+from sqlalchemy import func, select
+
+from app.components.words import moment
+from engines import labelling
+from engines.data.display import display_folder, display_picture
+from engines.errors import DataError
+from engines.labelling.rows import log, still_standing
+from engines.labelling.undo import piles
+from engines.store import Annotation, Occasion, Sample, SelectionRound, Verdict, Workspace
+from engines.store.browse import classes
+
+AT_ONCE = 500
+"""Values in one query: data bases limit them."""
+PAST = 12
+"""Verdicts that are listed for another look."""
+SUGGESTED = 3
+
+
+class _Reader(BaseModel):
+    dataset: int
+    annotator: str = Field(min_length=1, max_length=100)
+
+
+class _Look(_Reader):
+    samples: list[int] | None = None
+    occasion: Occasion = Occasion.REVIEW
+    title: str = ""
+
+
+class _Picture(BaseModel):
+    dataset: int
+    sample: int
+
+
+class _Verdict(BaseModel):
+    """One verdict as the page sends it; `engines.labelling.Entry` says what the parts mean."""
+
+    sample: int
+    verdict: Verdict
+    class_id: int | None = None
+    comment: str = ""
+    event: str
+    seen: int | None = None
+    round_id: int | None = None
+    occasion: Occasion = Occasion.READING
+    seconds: float | None = None
+    aids: dict[str, Any] = {}
+    model: str = ""
+
+
+class _Keep(_Reader):
+    entries: list[_Verdict] = Field(min_length=1, max_length=AT_ONCE)
+
+
+class _Turn(_Reader):
+    what: Literal["undo", "redo"]
+    event: str = Field(min_length=8, max_length=24)
+
+
+class ReaderAnswers:
+    """The answers of one workspace. Nothing is kept between two of them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def look(self, asked: Any) -> dict[str, Any]:
+        """The queue of a reader, or a list of images, with what has been said of them."""
+        request = _Look.model_validate(asked)
+        blind = labelling.label_settings(self.workspace, request.dataset).blind
+        mark = self._newest_row()  # before anything else: a verdict of another window may come in between
+        if request.samples is None:
+            tasks = self._queue(request, blind)
+        else:
+            tasks = [{"sample": s, "occasion": request.occasion.value, "round": None} for s in request.samples]
+        tasks = self._with_images(request, tasks, blind)
+        # A repeated image must look like any other.
+        repeated = {task["sample"] for task in tasks if task["occasion"] == Occasion.REPEAT}
+        shown = [task["sample"] for task in tasks if task["sample"] not in repeated]
+        revealed = request.samples is not None and (not blind or request.occasion is Occasion.ADJUDICATION)
+        return {
+            "title": request.title,
+            "blind": blind,
+            "classes": [{"id": each.id, "name": each.name} for each in classes(self.workspace, request.dataset)],
+            "thumbnails": _address(self.workspace.folder("thumbnails")),
+            "tasks": tasks,
+            "standing": self._standing(request, shown, request.occasion),
+            "others": self._said_by_others(request, shown) if revealed else {},
+            "mark": mark,
+            "workspace": hashlib.sha256(str(self.workspace.path).encode()).hexdigest()[:12],
+            **self._past(request),
+        }
+
+    def picture(self, asked: Any) -> dict[str, Any]:
+        """The picture of an image, or why there is none."""
+        request = _Picture.model_validate(asked)
+        with self.workspace.session() as session:
+            sample = session.get(Sample, request.sample)
+        if sample is None or sample.dataset_id != request.dataset:
+            return {"missing": "This image is not in the data set any more."}
+        try:
+            picture = display_picture(self.workspace, sample)
+        except DataError as error:
+            return {"missing": str(error)}
+        url = f"{_address(display_folder(self.workspace))}/{picture.file}"
+        return {**picture.model_dump(exclude={"file"}), "url": url}
+
+    def keep(self, asked: Any) -> dict[str, Any]:
+        """Keep verdicts, all or none. They are durable when this answers; one that came before is kept once."""
+        request = _Keep.model_validate(asked)
+        blind = labelling.label_settings(self.workspace, request.dataset).blind
+        entries = [
+            labelling.Entry(
+                dataset_id=request.dataset,
+                annotator=request.annotator,
+                sample_id=each.sample,
+                **each.model_dump(exclude={"sample"}),
+            )
+            for each in request.entries
+        ]
+        receipts = labelling.record_all(self.workspace, entries)
+        whys = self._whys(entries)
+        told = [
+            {
+                "sample": entry.sample_id,
+                "id": receipt.id,
+                "conflict": receipt.conflict and _told(receipt.conflict),
+                "others": self._others(request, entry.sample_id, receipt.others, blind),
+                "why": whys.get((entry.round_id, entry.sample_id), ""),
+            }
+            for entry, receipt in zip(entries, receipts, strict=True)
+        ]
+        return {"receipts": told}
+
+    def turn(self, asked: Any) -> dict[str, Any]:
+        """Take back or put back the newest step: a verdict, or all verdicts of one key press in the grid."""
+        request = _Turn.model_validate(asked)
+        step = partial(
+            labelling.undo if request.what == "undo" else labelling.redo,
+            self.workspace,
+            request.dataset,
+            request.annotator,
+        )
+        first = step(f"{request.event}-0")
+        if first is not None:
+            for row in self._of_one_step(request, first.refers_to):
+                step(f"{request.event}-{row}", of=row)
+        with self.workspace.session() as session:
+            rows = session.scalars(select(Annotation).where(Annotation.event.startswith(f"{request.event}-"))).all()
+        samples = [row.sample_id for row in rows]
+        queue = [task for task in self._queue(request, blind=False) if task["sample"] in samples] if samples else []
+        blind = labelling.label_settings(self.workspace, request.dataset).blind
+        known = {task["sample"] for task in queue}
+        queue += [
+            {"sample": row.sample_id, "occasion": row.occasion.value, "round": row.round_id}
+            for row in rows
+            if row.sample_id not in known
+        ]
+        return {
+            "verdict": first and {"verdict": first.verdict.value, "class_id": first.class_id},
+            "tasks": self._with_images(request, queue, blind),
+            "standing": self._standing(request, samples),
+            "mark": max((row.id for row in rows), default=0),
+            **self._past(request),
+        }
+
+    # --- what is read -----------------------------------------------------------
+
+    def _newest_row(self) -> int:
+        with self.workspace.session() as session:
+            return session.scalar(select(func.max(Annotation.id))) or 0
+
+    def _queue(self, reader: _Reader, blind: bool) -> list[dict[str, Any]]:
+        return [
+            {
+                "sample": task.sample_id,
+                "occasion": task.occasion.value,
+                "round": task.round_id,
+                "why": "" if blind else task.why,
+            }
+            for task in labelling.tasks(self.workspace, reader.dataset, reader.annotator)
+        ]
+
+    def _with_images(self, reader: _Reader, tasks: Sequence[dict[str, Any]], blind: bool) -> list[dict[str, Any]]:
+        """Tasks whose image is in the data set, with its thumbnail, and unless blind its name and the suggestions."""
+        found: dict[int, Any] = {}
+        with self.workspace.session() as session:
+            for some in _portions([task["sample"] for task in tasks]):
+                query = select(Sample.id, Sample.sha256, Sample.name)
+                rows = session.execute(query.where(Sample.id.in_(some), Sample.dataset_id == reader.dataset))
+                found |= {row.id: row for row in rows}
+        suggested = {} if blind else self._suggested(reader.dataset, list(found))
+        complete = []
+        for task in tasks:
+            sample = found.get(task["sample"])
+            if sample is None:
+                continue
+            aids = {} if blind else {"name": sample.name, **suggested.get(sample.id, {})}
+            complete.append({**task, "thumbnail": f"{sample.sha256[:2]}/{sample.sha256}.jpg", **aids})
+        return complete
+
+    def _standing(
+        self, reader: _Reader, samples: Sequence[int], occasion: Occasion = Occasion.READING
+    ) -> dict[str, dict[str, Any]]:
+        """What this reader says of each image now; in an adjudication the last word that was given there."""
+        if not samples:
+            return {}
+        if occasion is not Occasion.ADJUDICATION:
+            found = labelling.standing(self.workspace, reader.dataset, reader.annotator, samples)
+            return {str(sample): _told(said) for sample, said in found.items()}
+        with self.workspace.session() as session:
+            rows = still_standing(log(session, reader.dataset, reader.annotator, samples))
+        return {str(row.sample_id): _told(row) for row in rows if row.occasion is occasion}
+
+    def _said_by_others(self, reader: _Reader, samples: Sequence[int]) -> dict[str, str]:
+        """Image -> what each other reader says of it, in words."""
+        names = {each.id: each.name for each in classes(self.workspace, reader.dataset)}
+        with self.workspace.session() as session:
+            rows = [row for row in still_standing(log(session, reader.dataset, sample_ids=samples)) if _is_read(row)]
+        newest = {(row.sample_id, row.annotator): row for row in rows if row.annotator != reader.annotator}
+        told: dict[str, list[str]] = {}
+        for (sample, name), row in newest.items():
+            told.setdefault(str(sample), []).append(f"{name}: {said(row.verdict, row.class_id, names)}")
+        return {sample: "; ".join(parts) for sample, parts in told.items()}
+
+    def _others(self, reader: _Reader, sample: int, others: Sequence[str], blind: bool) -> str:
+        """After a verdict: whether somebody else has read the image, and unless blind with which result."""
+        if not others:
+            return ""
+        if blind:
+            return "Another reader has read it, too."
+        return f"Also read by {self._said_by_others(reader, [sample]).get(str(sample), '')}."
+
+    def _whys(self, entries: Iterable[labelling.Entry]) -> dict[tuple[int | None, int], str]:
+        """(round, image) -> why the round picked the image."""
+        rounds = {entry.round_id for entry in entries} - {None}
+        with self.workspace.session() as session:
+            found = session.execute(
+                select(SelectionRound.id, SelectionRound.picks).where(SelectionRound.id.in_(rounds))
+            ).all()
+        return {(number, pick["sample"]): pick.get("why", "") for number, picks in found for pick in picks}
+
+    def _suggested(self, dataset_id: int, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Image -> the first three classes as (class id, probability), and the run that learned them."""
+        newest = select(SelectionRound.run_id).where(SelectionRound.dataset_id == dataset_id)
+        with self.workspace.session() as session:
+            run = session.scalar(newest.order_by(SelectionRound.number.desc()).limit(1)) or ""
+        found = labelling.suggestions(self.workspace, dataset_id, samples, SUGGESTED)
+        return {
+            sample: {"top": [(number, round(share, 4)) for number, share in top], "model": run}
+            for sample, top in found.items()
+        }
+
+    def _past(self, reader: _Reader) -> dict[str, Any]:
+        """The reader's newest verdicts that stand, and how many can be taken back and put back."""
+        with self.workspace.session() as session:
+            done, undone = piles(log(session, reader.dataset, reader.annotator.strip()))
+            newest = done[: -PAST - 1 : -1]
+            query = select(Sample.id, Sample.sha256).where(Sample.id.in_({row.sample_id for row in newest}))
+            images = dict(session.execute(query).tuples().all())
+        past = [
+            {**_told(row), "sample": row.sample_id, "thumbnail": f"{sha[:2]}/{sha}.jpg"}
+            for row in newest
+            if (sha := images.get(row.sample_id))
+        ]
+        return {"past": past, "undoable": len(done), "redoable": len(undone)}
+
+    def _of_one_step(self, request: _Turn, row: int) -> list[int]:
+        """The rows next in turn that were given with the same key press as `row`, which has just been turned."""
+        with self.workspace.session() as session:
+            done, undone = piles(log(session, request.dataset, request.annotator.strip()))
+            ids = [each.id for each in reversed(done if request.what == "undo" else undone)][:AT_ONCE]
+            query = select(Annotation.id, Annotation.event).where(Annotation.id.in_([row, *ids]))
+            events = dict(session.execute(query).tuples().all())
+        press = _press(events.get(row))
+        return list(takewhile(lambda each: _press(events.get(each)) == press, ids)) if press else []
+
+
+def said(verdict: Verdict, class_id: int | None, names: Mapping[int, str]) -> str:
+    """A verdict in words: the class, or what else was said."""
+    words = {
+        Verdict.UNSURE: "unsure",
+        Verdict.NOT_GRADABLE: "not gradable",
+        Verdict.SKIP: "skipped",
+        Verdict.FLAG: "flagged",
+    }
+    return words.get(verdict) or names.get(class_id or 0, "a class that is gone")
+
+
+def _is_read(row: Any) -> bool:
+    return row.occasion in (Occasion.READING, Occasion.REVIEW)
+
+
+def _told(given: Any) -> dict[str, Any]:
+    """A verdict, a conflict or a row of the log for the page."""
+    return {
+        "id": given.id,
+        "verdict": given.verdict.value,
+        "class_id": given.class_id,
+        "comment": given.comment,
+        "time": _time(given.created_at),
+    }
+
+
+def _time(time: datetime) -> str:
+    """ "14:05" for today, else "12 Nov, 14:05"."""
+    local = time.astimezone()
+    return f"{local:%H:%M}" if local.date() == datetime.now().astimezone().date() else moment(time)
+
+
+def _press(event: str | None) -> str:
+    """What the events of one key press have in common: "<press>-<number>"; nothing for a verdict on its own."""
+    return (event or "").rpartition("-")[0]
+
+
+def _portions(values: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (values[first : first + AT_ONCE] for first in range(0, len(values), AT_ONCE))
+
+
+def _address(folder: Path) -> str:
+    """Address of a folder that the page may read, relative so that it works below any address."""
+    return f"gradio_api/file={quote(str(folder))}"
