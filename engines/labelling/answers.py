@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import exists, select
 
+from engines.labelling.rows import MANY
 from engines.store.models import Annotation, Sample, SelectionRound, Verdict
 from engines.store.workspace import Workspace
 
@@ -134,7 +135,7 @@ def _imported(workspace: Workspace, dataset_id: int, sample_ids: Sequence[int]) 
     query = select(Annotation.sample_id, Annotation.class_id, Annotation.aids).where(
         of_dataset, Annotation.verdict == Verdict.SUGGESTION
     )
-    if len(wanted) <= 500:
+    if len(wanted) <= MANY:
         query = query.where(Annotation.sample_id.in_(wanted))
     with workspace.session() as session:
         rows = session.execute(query.order_by(Annotation.id)).all()

@@ -6,16 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
 
-from engines.labelling.answers import newest_answers
-from engines.labelling.consensus import consensus
-from engines.labelling.queue import look, queue
-from engines.labelling.rows import live_dataset
-from engines.store.models import LabelClass, Occasion, Sample, SelectionRound, Verdict
+from engines.labelling.answers import PoolAnswers, newest_answers
+from engines.labelling.consensus import ASKED_ABOUT, settled
+from engines.labelling.queue import Known, look, queue
+from engines.labelling.rows import Said, live_dataset
+from engines.store.browse import classes, tally
+from engines.store.models import Annotation, Occasion, Sample, SelectionRound, Verdict
 from engines.store.workspace import Workspace
 
 SMALL_GAIN = 0.005
@@ -91,74 +92,114 @@ def progress(workspace: Workspace, dataset_id: int, annotator: str | None = None
     name = None if annotator is None else annotator.strip()
     with workspace.session() as session:
         live_dataset(session, dataset_id)
-        agreed = consensus(session, dataset_id)
         known = look(session, dataset_id)
         numbered = select(SelectionRound).where(SelectionRound.dataset_id == dataset_id)
         rounds = list(session.scalars(numbered.order_by(SelectionRound.number)))
-        of_dataset = select(LabelClass.id, LabelClass.name).where(LabelClass.dataset_id == dataset_id)
-        classes = session.execute(of_dataset.order_by(LabelClass.position)).all()
-        pool = select(Sample.id).where(Sample.dataset_id == dataset_id, Sample.split.in_(("train", "pool")))
-        training = list(session.scalars(pool))
-    labels = {s: agreed[s].class_id for s in training if s in agreed and agreed[s].class_id is not None}
-    rest = [s for s in training if s not in labels and s not in known.deciders]
-    counts = Counter(labels.values())
-    expected = _expected(workspace, dataset_id, rest)
-    table = [
-        ClassProgress(class_id, title, counts[class_id], None if expected is None else expected[class_id])
-        for class_id, title in classes
-    ]
+        read = _read_images(session, dataset_id)
+    table = classes(workspace, dataset_id)
+    out = settled(known.decided, known.deciders)
+    counts, pool_left = _counts(workspace, dataset_id, known, read, out)
+    expected = _expected(newest_answers(workspace, dataset_id), out)
     newest = rounds[-1] if rounds else None
-    left = repeats_left = 0
-    if newest is not None and name is not None:
-        open_tasks = [task for task in queue([newest], known, name) if task.round_id == newest.id]
-        left = sum(task.occasion is Occasion.READING for task in open_tasks)
-        repeats_left = len(open_tasks) - left
-    elif newest is not None:
-        left = sum(len(known.deciders.get(p["sample"], ())) < p.get("readers", 1) for p in newest.picks)
+    left, repeats_left = _left(newest, known, name)
     said = _said(known.said, name)
-    points = [_point(each, labels) for each in rounds]
+    points = [_point(each, known) for each in rounds]
     return LabelProgress(
-        classes=table,
+        classes=[
+            ClassProgress(each.id, each.name, counts[each.id], None if expected is None else expected[each.id])
+            for each in table
+        ],
         round_id=newest.id if newest else None,
         number=newest.number if newest else 0,
         budget=len(newest.picks) if newest else 0,
         done=len(newest.picks) - left if newest else 0,
         left=left,
         repeats_left=repeats_left,
-        labelled=len(labels),
-        pool_left=len(rest),
+        labelled=counts.total(),
+        pool_left=pool_left,
         unsure=said[Verdict.UNSURE],
         not_gradable=said[Verdict.NOT_GRADABLE],
         flagged=said[Verdict.FLAG],
         skipped=said[Verdict.SKIP],
-        disputed=sum(each.disputed for each in agreed.values()),
+        disputed=sum(each.disputed for each in known.decided.values()),
         rounds=points,
-        missing=[each.name for each in table if not each.labelled],
-        stop_hint=stop_hint(points, len(rest) if training else None),
+        missing=[each.name for each in table if not counts[each.id]],
+        stop_hint=stop_hint(points, pool_left if rounds or out else None),
     )
 
 
-def _said(said: dict[int, dict[str, Any]], name: str | None) -> Counter[Verdict]:
-    counts: Counter[Verdict] = Counter()
-    for of_image in said.values():
-        counts.update({row.verdict for reader, row in of_image.items() if name is None or reader == name})
-    return counts
+def _read_images(session: Session, dataset_id: int) -> dict[int, int | None]:
+    """Class that they came with, of the images to learn from that somebody has said something of."""
+    said = exists().where(Annotation.sample_id == Sample.id)
+    query = select(Sample.id, Sample.class_id).where(
+        Sample.dataset_id == dataset_id, Sample.split.in_(ASKED_ABOUT), said
+    )
+    return {row.id: row.class_id for row in session.execute(query)}
 
 
-def _expected(workspace: Workspace, dataset_id: int, rest: Sequence[int]) -> Counter[int] | None:
-    answers = newest_answers(workspace, dataset_id)
+def _counts(
+    workspace: Workspace, dataset_id: int, known: Known, read: dict[int, int | None], out: set[int]
+) -> tuple[Counter[int], int]:
+    """(labelled images of each class, images that may still be asked about), for any number of images: from the counts
+    at import, and what has changed for the images that were read."""
+    counts: Counter[int] = Counter()
+    pool_left = 0
+    for (split, class_id, _), images in tally(workspace, dataset_id).items():
+        if split in ASKED_ABOUT and class_id is not None:
+            counts[class_id] += images
+        elif split in ASKED_ABOUT:
+            pool_left += images
+    for sample_id, given in read.items():
+        found = known.decided.get(sample_id)
+        label = found.with_given(given).class_id if found is not None else given
+        if given is not None:
+            counts[given] -= 1
+        elif sample_id in out:
+            pool_left -= 1
+        if label is not None:
+            counts[label] += 1
+    return counts, pool_left
+
+
+def _expected(answers: PoolAnswers | None, out: set[int]) -> Counter[int] | None:
+    """Images of the rest of the pool by the class that the model takes them for."""
     if answers is None:
         return None
-    among = np.isin(answers.samples, np.asarray(rest, dtype=np.int64))
-    best = answers.classes[answers.probabilities[among].argmax(axis=1)] if len(answers.classes) else answers.classes
-    return Counter(best.tolist())
+    if not answers.probabilities.size:
+        return Counter()
+    rest = ~np.isin(answers.samples, np.fromiter(out, np.int64, len(out)))
+    found = np.bincount(answers.probabilities[rest].argmax(axis=1), minlength=len(answers.classes))
+    return Counter(dict(zip(answers.classes.tolist(), found.tolist(), strict=True)))
 
 
-def _point(each: SelectionRound, labels: dict[int, int | None]) -> RoundProgress:
+def _left(newest: SelectionRound | None, known: Known, name: str | None) -> tuple[int, int]:
+    """(images, repeats) of the newest round that wait for this reader, or for anybody."""
+    if newest is None:
+        return 0, 0
+    if name is None:
+        return sum(len(known.deciders.get(p["sample"], ())) < p.get("readers", 1) for p in newest.picks), 0
+    waiting = Counter(task.occasion for task in queue([newest], known, name))
+    return waiting[Occasion.READING], waiting[Occasion.REPEAT]
+
+
+def _said(said: Said, name: str | None) -> Counter[Verdict]:
+    """Images by what the reader (or any reader) says of them."""
+    found = {
+        (row.sample_id, row.verdict) for each in said.values() for row in each.values() if name in (None, row.annotator)
+    }
+    return Counter(verdict for _, verdict in found)
+
+
+def _point(each: SelectionRound, known: Known) -> RoundProgress:
     summary = each.summary
     limits = summary.get("accuracy_interval")
-    expected = [(labels[p["sample"]], p.get("predicted")) for p in each.picks if p["sample"] in labels]
-    told = [label != predicted for label, predicted in expected if predicted is not None]
+    told = [
+        label.class_id != pick["predicted"]
+        for pick in each.picks
+        if pick.get("predicted") is not None
+        and (label := known.decided.get(pick["sample"])) is not None
+        and label.class_id is not None
+    ]
     return RoundProgress(
         id=each.id,
         number=each.number,

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engines.labelling.consensus import consensus, decided_by
-from engines.labelling.rows import READ, Row, live_dataset, log, newest_by_reader, still_standing
+from engines.labelling.consensus import Consensus, consensus, decide, deciders
+from engines.labelling.rows import READ, Row, Said, live_dataset, log, newest_by_reader, still_standing
 from engines.labelling.settings import LabelSettings
 from engines.store.models import Occasion, SelectionRound, Verdict
 from engines.store.workspace import Workspace
@@ -53,12 +53,13 @@ def _drawn(stream: random.Random, picks: int, share: float) -> set[int]:
 
 @dataclass(frozen=True)
 class Known:
-    """What the log says, as the queue needs it."""
+    """What the log says, read once."""
 
     rows: list[Row]
     """Rows that stand."""
-    said: dict[int, dict[str, Row]]
+    said: Said
     deciders: dict[int, set[str]]
+    decided: dict[int, Consensus]
     readers: list[str]
     """In order of their first verdict."""
 
@@ -67,7 +68,8 @@ def look(session: Session, dataset_id: int) -> Known:
     rows = list(log(session, dataset_id))
     readers = list(dict.fromkeys(row.annotator for row in rows if row.occasion is not Occasion.IMPORT))
     left = still_standing(rows)
-    return Known(left, newest_by_reader(left), decided_by(left), readers)
+    said = newest_by_reader(left)
+    return Known(left, said, deciders(said), decide(left, said), readers)
 
 
 def tasks(workspace: Workspace, dataset_id: int, annotator: str) -> list[Task]:
@@ -121,10 +123,10 @@ def queue(rounds: Sequence[SelectionRound], known: Known, annotator: str) -> lis
 
 
 def _reading(each: SelectionRound, pick: dict[str, Any], known: Known, annotator: str) -> Task | None:
-    deciders = known.deciders.get(pick["sample"], set())
-    if annotator in deciders or len(deciders) >= pick.get("readers", 1):
+    readers = known.deciders.get(pick["sample"], set())
+    if annotator in readers or len(readers) >= pick.get("readers", 1):
         return None
-    return _task(each, pick, Occasion.READING, second=bool(deciders))
+    return _task(each, pick, Occasion.READING, second=bool(readers))
 
 
 def _repeats(each: SelectionRound, mine: dict[int, Row]) -> list[Task]:

@@ -27,7 +27,7 @@ _COLUMNS = (
     Annotation.comment,
     Annotation.created_at,
 )
-_MANY = 500
+MANY = 500
 
 
 class Row(NamedTuple):
@@ -43,6 +43,10 @@ class Row(NamedTuple):
     round_id: int | None
     comment: str
     created_at: datetime
+
+
+Said = dict[int, dict[str, Row]]
+"""Image -> reader -> the verdict that counts as theirs."""
 
 
 class Standing(NamedTuple):
@@ -65,9 +69,11 @@ def log(
     if annotator is not None:
         query = query.where(Annotation.annotator == annotator)
     wanted = None if sample_ids is None else set(sample_ids)
-    if wanted is not None and len(wanted) <= _MANY:
+    if wanted is not None and len(wanted) <= MANY:
         query, wanted = query.where(Annotation.sample_id.in_(wanted)), None
-    rows = (Row._make(row) for row in session.execute(query))
+    session.flush()
+    # Rows of the tables, not objects: half the time.
+    rows = (Row._make(row) for row in session.connection().execute(query))
     return rows if wanted is None else (row for row in rows if row.sample_id in wanted)
 
 
@@ -76,27 +82,40 @@ def still_standing(rows: Iterable[Row]) -> list[Row]:
 
     An undo that does not say what it takes back (from before it could) takes back the reader's newest on the image.
     """
-    piles: dict[tuple[int, str], list[Row]] = {}
+    rows = list(rows)
+    taken_back = {row.refers_to for row in rows if row.verdict is Verdict.UNDO}
+    if None in taken_back:
+        taken_back |= _taken_back_unnamed(rows)
+    return [row for row in rows if row.verdict is not Verdict.UNDO and row.id not in taken_back]
+
+
+def _taken_back_unnamed(rows: Iterable[Row]) -> set[int | None]:
+    piles: dict[tuple[int, str], list[int]] = {}
+    taken_back: set[int | None] = set()
     for row in rows:
         pile = piles.setdefault((row.sample_id, row.annotator), [])
         if row.verdict is not Verdict.UNDO:
-            pile.append(row)
-        elif row.refers_to is None:
-            del pile[-1:]
-        else:
-            pile[:] = [each for each in pile if each.id != row.refers_to]
-    return sorted((row for pile in piles.values() for row in pile), key=lambda row: row.id)
+            pile.append(row.id)
+        elif row.refers_to in pile:
+            pile.remove(row.refers_to)
+        elif row.refers_to is None and pile:
+            taken_back.add(pile.pop())
+    return taken_back
 
 
-def newest_by_reader(standing_rows: Iterable[Row]) -> dict[int, dict[str, Row]]:
-    """Image -> reader -> the verdict that counts as theirs; readers in order of their newest verdict."""
-    said: dict[int, dict[str, Row]] = {}
+def newest_by_reader(standing_rows: Iterable[Row]) -> Said:
+    """What every reader says of every image; the readers of an image in order of their newest verdict."""
+    said: Said = {}
     for row in standing_rows:
         if row.occasion in READ:
             of_image = said.setdefault(row.sample_id, {})
             of_image.pop(row.annotator, None)
             of_image[row.annotator] = row
     return said
+
+
+def as_row(row: Annotation) -> Row:
+    return Row(*(getattr(row, name) for name in Row._fields))
 
 
 def as_standing(row: Row) -> Standing:
@@ -129,12 +148,6 @@ def history(
         query = query.where(Annotation.sample_id == sample_id)
     with workspace.session() as session:
         return list(session.scalars(query.offset(max(0, first)).limit(max(0, limit))))
-
-
-def readers(session: Session, dataset_id: int) -> list[str]:
-    """Names of all who read images of a data set, in order of their first verdict."""
-    rows = log(session, dataset_id)
-    return list(dict.fromkeys(row.annotator for row in rows if row.occasion is not Occasion.IMPORT))
 
 
 def live_dataset(session: Session, dataset_id: int, lock: bool = False) -> Dataset:

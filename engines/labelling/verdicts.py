@@ -14,8 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engines.errors import DataError
-from engines.labelling.rows import READ, Row, log, newest_by_reader, still_standing
-from engines.labelling.writing import append, writing
+from engines.labelling.rows import MANY, READ, Row, as_row, log, newest_by_reader, still_standing
+from engines.labelling.writing import chained, writing
 from engines.store.models import Annotation, LabelClass, Occasion, Sample, SelectionRound, Verdict
 from engines.store.workspace import Workspace
 
@@ -97,42 +97,70 @@ def record_all(workspace: Workspace, entries: Sequence[Entry]) -> list[Receipt]:
         return []
     if len({entry.dataset_id for entry in entries}) > 1:
         raise DataError("These verdicts are of several data sets.", "Send those of one data set at a time.")
-    dataset_id = entries[0].dataset_id
     checked = [_checked(entry) for entry in entries]
-    with writing(workspace, dataset_id) as session:
-        _check_places(session, dataset_id, checked)
-        return [_record(session, entry) for entry in checked]
+    with writing(workspace, entries[0].dataset_id) as session:
+        _check_places(session, entries[0].dataset_id, checked)
+        batch = _Batch(session, checked)
+        taken = [batch.take(entry) for entry in checked]
+        batch.write()
+        return [each if isinstance(each, Receipt) else Receipt(each.id, others=others) for each, others in taken]
 
 
-def _record(session: Session, entry: Entry) -> Receipt:
-    rows = list(log(session, entry.dataset_id, sample_ids=[entry.sample_id]))
-    standing_rows = still_standing(rows)
-    others = [name for name in newest_by_reader(standing_rows).get(entry.sample_id, {}) if name != entry.annotator]
-    sent = session.scalar(select(Annotation).where(Annotation.event == entry.event))
-    if sent is not None:
-        if (sent.sample_id, sent.annotator, sent.verdict, sent.class_id) != _said(entry):
-            raise DataError("Two verdicts have the same event name.", "Reload the page, then give the verdict again.")
-        return Receipt(sent.id, doubled=True, others=others)
-    unknown = _unknown(entry, standing_rows)
-    if unknown is not None and _same(entry, unknown):
-        return Receipt(unknown.id, doubled=True, others=others)
-    if unknown is not None and entry.occasion is not Occasion.IMPORT:
-        told = Conflict(unknown.id, unknown.verdict, unknown.class_id, unknown.comment, unknown.created_at)
-        return Receipt(unknown.id, conflict=told, others=others)
-    row = Annotation(
-        event=entry.event,
-        sample_id=entry.sample_id,
-        class_id=entry.class_id,
-        verdict=entry.verdict,
-        occasion=entry.occasion,
-        annotator=entry.annotator,
-        comment=entry.comment,
-        round_id=entry.round_id,
-        model=entry.model,
-        seconds=entry.seconds,
-        aids=entry.aids,
-    )
-    return Receipt(append(session, entry.dataset_id, row), others=others)
+class _Batch:
+    """Entries on their way into the log: what is there is read once, and rows are written together."""
+
+    def __init__(self, session: Session, entries: Sequence[Entry]) -> None:
+        self.session = session
+        self.dataset_id = entries[0].dataset_id
+        self.rows: dict[int, list[Row]] = {entry.sample_id: [] for entry in entries}
+        for row in log(session, self.dataset_id, sample_ids=list(self.rows)):
+            self.rows[row.sample_id].append(row)
+        self.sent: dict[str | None, Annotation] = {}
+        names = [entry.event for entry in entries]
+        for start in range(0, len(names), MANY):
+            known = select(Annotation).where(Annotation.event.in_(names[start : start + MANY]))
+            self.sent |= {row.event: row for row in session.scalars(known)}
+        self.waiting: dict[int, Annotation] = {}
+        """By image, and chained already."""
+        self.chain: str | None = None
+
+    def take(self, entry: Entry) -> tuple[Annotation | Receipt, list[str]]:
+        """The row that will be written, or what became of the entry instead; and who else has read the image."""
+        if entry.sample_id in self.waiting:
+            self.write()  # what was just said of the same image counts for what is said now
+        left = still_standing(self.rows[entry.sample_id])
+        others = [name for name in newest_by_reader(left).get(entry.sample_id, {}) if name != entry.annotator]
+        sent = self.sent.get(entry.event)
+        if sent is not None:
+            if (sent.sample_id, sent.annotator, sent.verdict, sent.class_id) != _said(entry):
+                raise DataError("Two verdicts have the same event name.", "Reload the page, then try again.")
+            self.write()
+            return Receipt(sent.id, doubled=True, others=others), others
+        unknown = _unknown(entry, left)
+        if unknown is not None and _same(entry, unknown):
+            return Receipt(unknown.id, doubled=True, others=others), others
+        if unknown is not None and entry.occasion is not Occasion.IMPORT:
+            told = Conflict(unknown.id, unknown.verdict, unknown.class_id, unknown.comment, unknown.created_at)
+            return Receipt(unknown.id, conflict=told, others=others), others
+        row = _row(entry)
+        self.chain = row.chain = chained(self.session, self.dataset_id, row, self.chain)
+        self.sent[row.event] = self.waiting[row.sample_id] = row
+        return row, others
+
+    def write(self) -> None:
+        if not self.waiting:
+            return
+        self.session.add_all(self.waiting.values())
+        self.session.flush()
+        for row in self.waiting.values():
+            self.rows[row.sample_id].append(as_row(row))
+        self.waiting = {}
+
+
+def _row(entry: Entry) -> Annotation:
+    names = ("event", "sample_id", "class_id", "verdict", "occasion", "annotator", "comment", "round_id", "model")
+    kept = {name: getattr(entry, name) for name in (*names, "seconds", "aids")}
+    return Annotation(**kept)
 
 
 def _said(entry: Entry) -> tuple[int, str, Verdict, int | None]:
@@ -224,7 +252,7 @@ def _checked(entry: Entry) -> Entry:
 def _check_places(session: Session, dataset_id: int, entries: Sequence[Entry]) -> None:
     """Images, classes and rounds must be those of the data set."""
     samples = {entry.sample_id for entry in entries}
-    if len(samples) <= 500:
+    if len(samples) <= MANY:
         of_dataset = select(Sample.id).where(Sample.dataset_id == dataset_id, Sample.id.in_(samples))
     else:
         of_dataset = select(Sample.id).where(Sample.dataset_id == dataset_id)

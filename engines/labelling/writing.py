@@ -51,11 +51,19 @@ def _in_words(reason: str) -> WorkspaceError:
     return WorkspaceError(what, "Give the verdict again, or reload the page. All earlier verdicts are safe.", reason)
 
 
-def append(session: Session, dataset_id: int, row: Annotation) -> int:
-    """Add a row, chained to the one before it, within `writing`; its id."""
+def chained(session: Session, dataset_id: int, row: Annotation, previous: str | None = None) -> str:
+    """Sign and date a row that is to be added next, within `writing`; its chain value.
+
+    `previous` is that of the row before it, where the caller knows it.
+    """
     row.program = _program()
     row.created_at = now()
-    row.chain = link(head(session, dataset_id), row)
+    return link(head(session, dataset_id) if previous is None else previous, row)
+
+
+def append(session: Session, dataset_id: int, row: Annotation) -> int:
+    """Add a row, chained to the one before it, within `writing`; its id."""
+    row.chain = chained(session, dataset_id, row)
     session.add(row)
     session.flush()
     return row.id

@@ -1,0 +1,286 @@
+"""Taking in labels from elsewhere, as labels or as suggestions that nobody has looked at yet."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from engines.data.base import check_class_count
+from engines.data.names import clean
+from engines.errors import ConfigError
+from engines.labelling.label_files import Said, read_label_file
+from engines.labelling.rows import live_dataset
+from engines.labelling.verdicts import Entry, reader_name, record_all
+from engines.store.edit import add_class
+from engines.store.models import Occasion, Sample, Verdict
+from engines.store.workspace import Workspace
+
+As = Literal["suggestions", "labels"]
+SHOWN = 200
+"""Refused rows that a report names; it counts them all."""
+_TOGETHER = 200  # verdicts in one transaction, so that somebody who labels meanwhile waits for moments only
+
+UNKNOWN_IMAGE = "no image of the data set is called so"
+AMBIGUOUS = "several images of the data set are called so"
+NO_NAME = "it does not say which image it is about"
+UNKNOWN_CLASS = "the data set has no such class"
+CONTRADICTION = "the file says different things about this image"
+
+
+class RefusedRow(BaseModel):
+    where: str
+    image: str
+    label: str
+    reason: str
+
+
+class LabelImport(BaseModel):
+    """What became of a file of labels."""
+
+    rows: int = 0
+    added: int = 0
+    """Images that were given a label or suggestion."""
+    already: int = 0
+    """Images of which the same was known from an earlier import."""
+    blank: int = 0
+    """Rows without a label."""
+    refused: int = 0
+    reasons: dict[str, int] = {}
+    refused_rows: list[RefusedRow] = []
+    """The first of them."""
+    unknown_classes: dict[str, int] = {}
+    """Rows by the name of a class that the data set does not have."""
+    created_classes: list[str] = []
+
+
+def import_labels(
+    workspace: Workspace,
+    dataset_id: int,
+    file: str | Path,
+    as_: As = "suggestions",
+    annotator: str = "import",
+    *,
+    create_classes: bool = False,
+    label_column: str = "",
+    progress: Callable[[float, str], object] = lambda fraction, message: None,
+    check_cancelled: Callable[[], object] = lambda: None,
+) -> LabelImport:
+    """Take in the labels of a table, a COCO file or a folder with a folder per class.
+
+    Images are recognised by their content (SHA-256) first, then by name; the more of a path agrees the better, and a
+    name that fits several images equally well is refused. What cannot be used is told row by row, the rest comes in.
+    The same file twice adds nothing; a changed file adds what changed, and its word is the newest.
+
+    Args:
+        as_: `labels` count until a reader says something; `suggestions` never count.
+        annotator: whose labels these are.
+        create_classes: whether classes that the data set lacks are added to it.
+        label_column: of a table; guessed where empty.
+
+    Raises:
+        DataError: the file cannot be read, or there is no such data set.
+        ConfigError: `as_` is neither.
+    """
+    if as_ not in ("suggestions", "labels"):
+        raise ConfigError(f"Labels cannot be taken in as “{as_}”.", "Choose suggestions or labels.")
+    reader = reader_name(annotator)
+    known = _Known(workspace, dataset_id)
+    place = Path(file).expanduser()
+    said = read_label_file(place, label_column)
+    report = LabelImport(rows=len(said))
+    found = _recognised(said, known, report, progress, check_cancelled)
+    if create_classes:
+        report.created_classes = _add_classes(workspace, dataset_id, known, found)
+    labels = _decided(found, known, report)
+    verdict = Verdict.LABEL if as_ == "labels" else Verdict.SUGGESTION
+    for start in range(0, len(labels), _TOGETHER):
+        check_cancelled()
+        progress(0.5 + 0.5 * start / len(labels), f"{start:,} of {len(labels):,} labels")
+        receipts = record_all(
+            workspace,
+            [
+                Entry(
+                    dataset_id=dataset_id,
+                    sample_id=sample_id,
+                    annotator=reader,
+                    verdict=verdict,
+                    class_id=class_id,
+                    event=str(uuid.uuid4()),
+                    occasion=Occasion.IMPORT,
+                    aids={"file": clean(place.name)},
+                )
+                for sample_id, class_id in labels[start : start + _TOGETHER]
+            ],
+        )
+        report.already += sum(receipt.doubled for receipt in receipts)
+        report.added += sum(not receipt.doubled for receipt in receipts)
+    return report
+
+
+class _Known:
+    """The images and classes of a data set, as a file may name them."""
+
+    def __init__(self, workspace: Workspace, dataset_id: int) -> None:
+        self.classes: dict[str, int] = {}
+        self.hashes: dict[str, list[int]] = defaultdict(list)
+        self.paths: dict[int, list[tuple[str, ...]]] = {}
+        self.names: dict[str, set[int]] = defaultdict(set)
+        with workspace.session() as session:
+            for each in live_dataset(session, dataset_id).classes:
+                self.classes[each.name] = each.id
+            columns = (Sample.id, Sample.name, Sample.file, Sample.sha256)
+            for row in session.execute(select(*columns).where(Sample.dataset_id == dataset_id)):
+                self.hashes[row.sha256].append(row.id)
+                self.paths[row.id] = [_parts(row.name), _parts(row.file)]
+                for parts in self.paths[row.id]:
+                    self.names[parts[-1]].add(row.id)
+                    self.names[_stem(parts[-1])].add(row.id)
+
+    def find_class(self, label: str) -> int | None:
+        """By its name; letters' case counts only where it has to."""
+        if label in self.classes:
+            return self.classes[label]
+        alike = [class_id for name, class_id in self.classes.items() if clean(name).casefold() == label.casefold()]
+        return alike[0] if len(alike) == 1 else None
+
+    def find(self, said: Said) -> list[int] | str:
+        """The image, several with the same content, or why it cannot be told."""
+        if said.refused:
+            return said.refused
+        for digest in (said.sha256, _digest(said.file)):
+            if digest and digest in self.hashes:
+                return self.hashes[digest]
+        if not said.names:
+            return UNKNOWN_IMAGE if said.sha256 else NO_NAME
+        reason = UNKNOWN_IMAGE
+        for name in said.names:
+            best = self._by_name(_parts(name))
+            if len(best) == 1:
+                return best
+            reason = AMBIGUOUS if best else reason
+        return reason
+
+    def _by_name(self, wanted: tuple[str, ...]) -> list[int]:
+        """Images whose path agrees with `wanted` in most places, counted from the end."""
+        for last in dict.fromkeys((wanted[-1], _stem(wanted[-1]))):
+            agreeing: dict[int, list[int]] = defaultdict(list)
+            for sample in self.names.get(last, ()):
+                agreeing[max(_common(wanted[:-1], parts[:-1]) for parts in self.paths[sample])].append(sample)
+            if agreeing:
+                return agreeing[max(agreeing)]
+        return []
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return tuple(clean(part) for part in PurePosixPath(name.replace("\\", "/")).parts) or ("",)
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many places agree, counted from the end."""
+    count = 0
+    for a, b in zip(reversed(one), reversed(other), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _digest(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def _recognised(
+    said: Sequence[Said],
+    known: _Known,
+    report: LabelImport,
+    progress: Callable[[float, str], object],
+    check_cancelled: Callable[[], object],
+) -> list[tuple[Said, list[int]]]:
+    """What is said of which images; the rest is refused."""
+    found = []
+    for number, each in enumerate(said):
+        check_cancelled()
+        progress(0.5 * number / len(said), f"{number:,} of {len(said):,} rows")
+        samples = known.find(each) if each.label or each.refused else []
+        if isinstance(samples, str):
+            _refuse(report, each, samples)
+        elif samples:
+            found.append((each, samples))
+        else:
+            report.blank += 1
+    return found
+
+
+def _add_classes(
+    workspace: Workspace, dataset_id: int, known: _Known, found: Iterable[tuple[Said, list[int]]]
+) -> list[str]:
+    wanted = [name for name in dict.fromkeys(each.label for each, _ in found) if known.find_class(name) is None]
+    check_class_count(len(known.classes) + len(wanted))
+    for name in wanted:
+        if known.find_class(name) is None:  # two spellings of one new name
+            known.classes[name] = add_class(workspace, dataset_id, name).id
+    return [name for name in wanted if name in known.classes]
+
+
+def _decided(found: Iterable[tuple[Said, list[int]]], known: _Known, report: LabelImport) -> list[tuple[int, int]]:
+    """(sample id, class id) of every image of which the file says one thing."""
+    of_image: dict[int, list[tuple[Said, int]]] = defaultdict(list)
+    unknown: Counter[str] = Counter()
+    for each, samples in found:
+        class_id = known.find_class(each.label)
+        if class_id is None:
+            unknown[each.label] += 1
+            _refuse(report, each, UNKNOWN_CLASS)
+            continue
+        for sample in samples:
+            of_image[sample].append((each, class_id))
+    report.unknown_classes = dict(unknown.most_common(SHOWN))
+    labels: list[tuple[int, int]] = []
+    contradicting: dict[str, Said] = {}
+    for sample, told in of_image.items():
+        if len({class_id for _, class_id in told}) == 1:
+            labels.append((sample, told[0][1]))
+        else:
+            contradicting |= {each.where: each for each, _ in told}
+    for each in contradicting.values():
+        _refuse(report, each, CONTRADICTION)
+    return labels
+
+
+def _refuse(report: LabelImport, said: Said, reason: str) -> None:
+    report.refused += 1
+    report.reasons[reason] = report.reasons.get(reason, 0) + 1
+    if len(report.refused_rows) < SHOWN:
+        image = clean(said.names[0])[:300] if said.names else said.sha256[:64]
+        report.refused_rows.append(RefusedRow(where=said.where, image=image, label=said.label[:200], reason=reason))
+
+
+def explain(report: LabelImport) -> list[str]:
+    """The report in sentences, the most important first."""
+    lines = [f"{report.added:,} images labelled, {report.already:,} were known already."]
+    if report.blank:
+        lines.append(f"{report.blank:,} rows say nothing.")
+    lines += [f"{count:,} rows were refused: {reason}." for reason, count in report.reasons.items()]
+    if report.unknown_classes:
+        names = ", ".join(f"“{name}” ({count:,})" for name, count in list(report.unknown_classes.items())[:20])
+        lines.append(f"Classes that the data set does not have: {names}. Add them, or let the import create them.")
+    if report.created_classes:
+        lines.append(f"New classes: {', '.join(f'“{name}”' for name in report.created_classes)}.")
+    return lines
