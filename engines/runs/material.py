@@ -190,3 +190,16 @@ def all_items(workspace: Workspace, dataset_id: int) -> list[Item]:
         DataError: the data set is gone.
     """
     return list(_read(workspace, dataset_id).items.values())
+
+
+def split_items(workspace: Workspace, dataset_id: int) -> dict[str, list[Item]]:
+    """Every image of a data set by the split it is in; `label` is -1 where it has none.
+
+    Raises:
+        DataError: the data set is gone.
+    """
+    table = _read(workspace, dataset_id)
+    found: dict[str, list[Item]] = {}
+    for item in table.items.values():
+        found.setdefault(table.split[item.sample_id], []).append(item)
+    return found

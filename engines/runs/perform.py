@@ -17,8 +17,8 @@ from torch import Tensor
 
 from engines.backbones import Backbone, load_backbone
 from engines.data import base_new_classes
-from engines.errors import DataError
-from engines.prompts import create_method, method_class
+from engines.errors import DataError, PromptloupeError
+from engines.prompts import create_method, load_prompt, method_class
 from engines.prompts.anomalyclip import AnomalyCLIP
 from engines.prompts.base import PromptMethod
 from engines.prompts.settings import TrainingConfig
@@ -72,6 +72,8 @@ class _Performance:
         method = create_method(self.row.method, self.backbone, self._names(known), **self.row.config["settings"])
         method.descriptions = [self.material.descriptions[c] for c in known]
         method.other_classes = [name for name in self._names(new) if name not in method.class_names]
+        if start := self.row.config.get("start_from"):
+            self._start_from(method, start)
         if known == base and (new or self.row.config.get("test_datasets")):
             method.for_classes(method.class_names)  # refuses what is bound to its classes before hours are spent
         started = time.monotonic()
@@ -95,6 +97,20 @@ class _Performance:
         }
         self._leave_behind(method, parts, summary)
         return summary
+
+    def _start_from(self, method: PromptMethod, run_id: str) -> None:
+        """Begin with what another run learned, where it learned the same numbers for the same classes."""
+        folder = self.workspace.path / "runs" / run_id / "prompt"
+        try:
+            before = load_prompt(folder, self.backbone)
+        except PromptloupeError as error:
+            self.notes.append(f"It was trained from scratch: what it should have begun with is gone. {error.what}")
+            return
+        same = before.info.name == method.info.name and before.class_names == method.class_names
+        if same and before.config == method.config:
+            method.load_state_dict(before.state_dict())
+        else:
+            self.notes.append("It was trained from scratch: method, settings or classes have changed.")
 
     def _names(self, classes: list[int]) -> list[str]:
         return [self.material.class_names[c] for c in classes]
