@@ -1,7 +1,9 @@
 """Labelling: verdicts, queues, consensus, progress, agreement between readers. Imports no torch."""
 
+from engines.labelling.agreement import Agreement, Dispute, Pair, agreement, disagreements
 from engines.labelling.answers import PoolAnswers, newest_answers, pool_answers, save_pool_answers, suggestions
 from engines.labelling.chain import ChainReport, check_chain
+from engines.labelling.coefficients import Measure
 from engines.labelling.consensus import Consensus, consensus, effective_labels, unlabelled
 from engines.labelling.progress import ClassProgress, LabelProgress, RoundProgress, progress, stop_hint, wilson
 from engines.labelling.queue import Task, adjudication_tasks, assign, tasks
@@ -11,23 +13,29 @@ from engines.labelling.undo import Change, redo, undo, undoable
 from engines.labelling.verdicts import Conflict, Entry, Receipt, record, record_all
 
 __all__ = [
+    "Agreement",
     "ChainReport",
     "Change",
     "ClassProgress",
     "Conflict",
     "Consensus",
+    "Dispute",
     "Entry",
     "LabelProgress",
     "LabelSettings",
+    "Measure",
+    "Pair",
     "PoolAnswers",
     "Receipt",
     "RoundProgress",
     "Standing",
     "Task",
     "adjudication_tasks",
+    "agreement",
     "assign",
     "check_chain",
     "consensus",
+    "disagreements",
     "effective_labels",
     "history",
     "label_settings",

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engines.data.images import SUFFIXES, load_image
-from engines.data.names import file_name, free_name
+from engines.data.names import file_name, free_name, spreadsheet_safe
 from engines.errors import DataError
 from engines.labelling.consensus import consensus
 from engines.labelling.rows import Row, live_dataset, log, newest_by_reader, still_standing
@@ -118,10 +118,12 @@ class Content:
         return kept
 
     def class_folders(self) -> dict[str, str]:
-        """A folder name for each class."""
+        """A folder name for each class; none that a table would have to put an apostrophe before."""
         folders: dict[str, str] = {}
         for name in self.classes:
-            folders[name] = free_name(file_name(name), folders.values())
+            wanted = file_name(name)
+            wanted = wanted if spreadsheet_safe(wanted) == wanted else f"_{wanted}"
+            folders[name] = free_name(wanted, folders.values())
         return folders
 
 

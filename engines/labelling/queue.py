@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engines.labelling.consensus import Consensus, consensus, decide, deciders
-from engines.labelling.rows import READ, Row, Said, live_dataset, log, newest_by_reader, still_standing
+from engines.labelling.consensus import Consensus, decide, deciders
+from engines.labelling.rows import Row, Said, live_dataset, log, newest_by_reader, still_standing
 from engines.labelling.settings import LabelSettings
 from engines.store.models import Occasion, SelectionRound, Verdict
 from engines.store.workspace import Workspace
@@ -161,7 +161,8 @@ def _place(rank: int) -> float:
 
 
 def adjudication_tasks(workspace: Workspace, dataset_id: int, annotator: str) -> list[Task]:
-    """Disputed images that nobody has adjudicated and this reader has not read, in order of position.
+    """Disputed images that nobody has adjudicated and this reader has not read, in the order of the data set; what
+    this reader has put off comes last.
 
     Raises:
         DataError: the data set does not exist, or is in the bin.
@@ -169,12 +170,14 @@ def adjudication_tasks(workspace: Workspace, dataset_id: int, annotator: str) ->
     name = annotator.strip()
     with workspace.session() as session:
         live_dataset(session, dataset_id)
-        disputed = [sample_id for sample_id, each in consensus(session, dataset_id).items() if each.disputed]
-        rows = still_standing(log(session, dataset_id))
-    read = {row.sample_id for row in rows if row.annotator == name and row.occasion in READ}
-    put_off = {row.sample_id: row.id for row in rows if row.annotator == name and row.occasion is Occasion.ADJUDICATION}
+        known = look(session, dataset_id)
+    put_off = {
+        row.sample_id: row.id
+        for row in known.rows
+        if row.occasion is Occasion.ADJUDICATION and row.annotator == name and row.verdict is Verdict.SKIP
+    }
+    disputed = [s for s, each in known.decided.items() if each.disputed and name not in known.said[s]]
     return [
-        Task(sample_id, None, "Its readers disagree.", Occasion.ADJUDICATION, None, True)
-        for sample_id in sorted(disputed, key=lambda s: put_off.get(s, 0))
-        if sample_id not in read
+        Task(sample_id, None, "Its readers disagree.", Occasion.ADJUDICATION, None, second=True)
+        for sample_id in sorted(disputed, key=lambda s: (put_off.get(s, 0), s))
     ]

@@ -17,7 +17,7 @@ FOR_SPREADSHEETS = "utf-8-sig"
 def write_table(file: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]], encoding: str = "utf-8") -> None:
     """Write a CSV file; texts that look like formulas get an apostrophe, None is an empty cell."""
     with file.open("w", newline="", encoding=encoding) as opened:
-        writer = csv.writer(opened, lineterminator="\n")
+        writer = csv.writer(opened)  # lines end in CR LF (RFC 4180): only then does this module quote a lone CR
         writer.writerow([spreadsheet_safe(column) for column in columns])
         for row in rows:
             writer.writerow([spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in row])
