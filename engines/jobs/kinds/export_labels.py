@@ -1,0 +1,26 @@
+"""Exporting the labels of a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from engines.jobs import JobContext, job_kind
+from engines.labelling.export import LabelFormat
+
+
+class ExportLabelsPayload(BaseModel):
+    dataset_id: int
+    format: LabelFormat = "csv"
+    audit: bool = False
+
+
+@job_kind("export_labels", lane="long", title=lambda payload: "Export labels")
+def run(job: JobContext, payload: ExportLabelsPayload) -> dict[str, Any]:
+    from engines.labelling.export import export_labels
+
+    report = export_labels(
+        job.workspace, payload.dataset_id, payload.format, payload.audit, job.progress, job.check_cancelled
+    )
+    return report.model_dump()
