@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from sqlalchemy import select, update
 
 from engines.errors import JobError, PromptloupeError
-from engines.jobs.presence import EngineAddress, EngineFile, show_presence
+from engines.jobs.presence import EngineAddress, EngineFile, program_stamp, show_presence
 from engines.jobs.registry import find_kind
 from engines.jobs.rows import finish
 from engines.store import Job, JobState, Workspace
@@ -58,12 +58,11 @@ def submit(
         run_id=run_id,
         priority=priority,
     )
+    ensure_engine(workspace)  # before the job is there: an engine of an older program must not take it
     with workspace.session() as session:
         session.add(job)
         session.flush()
-        job_id = job.id
-    ensure_engine(workspace)
-    return job_id
+        return job.id
 
 
 def cancel(workspace: Workspace, job_id: str) -> None:
@@ -131,12 +130,17 @@ def engine_status(workspace: Workspace) -> EngineStatus:
 def ensure_engine(workspace: Workspace, wait: float = 0.0) -> EngineAddress | None:
     """Start the engine where it is not alive; returns it, waiting up to `wait` seconds for it to be ready.
 
+    One that an older program left behind gives way as soon as no job is at work: it would answer with old code.
+
     Raises:
         JobError: it is not ready by then (only where `wait` is given).
     """
     show_presence(workspace.path)
     file = EngineFile(workspace.path)
     engine = file.read()
+    if engine is not None and engine.program != program_stamp() and not _at_work(workspace):
+        stop_engine(workspace)
+        engine = None
     if engine is None:
         _start_engine(workspace)
     deadline = time.monotonic() + wait
@@ -152,6 +156,11 @@ def ensure_engine(workspace: Workspace, wait: float = 0.0) -> EngineAddress | No
     return engine
 
 
+def _at_work(workspace: Workspace) -> bool:
+    with workspace.session() as session:
+        return session.scalar(select(Job.id).where(Job.state == JobState.RUNNING).limit(1)) is not None
+
+
 _starting: dict[Path, subprocess.Popen[bytes]] = {}
 _start_lock = threading.Lock()
 
@@ -163,9 +172,10 @@ def _start_engine(workspace: Workspace) -> None:
             return  # on its way
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        place = ("--workspace", str(workspace.path))
         with (workspace.folder("logs") / "engine.log").open("ab") as log:
             _starting[workspace.path] = subprocess.Popen(
-                [sys.executable, "-m", "engines.jobs.host", "--workspace", str(workspace.path)],
+                [sys.executable, "-m", "engines.jobs.host", *place, "--program", program_stamp()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

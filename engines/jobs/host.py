@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from engines.jobs.devices import gpu_ids
 from engines.jobs.dispatcher import Dispatcher
-from engines.jobs.presence import EngineFile, presence_age
+from engines.jobs.presence import EngineFile, presence_age, program_stamp
 from engines.store import Workspace
 
 TURN, IDLE_TURN = 0.15, 0.4
@@ -49,18 +49,19 @@ logger = logging.getLogger("promptloupe.engine")
 def main() -> None:
     arguments = argparse.ArgumentParser(prog="engines.jobs.host")
     arguments.add_argument("--workspace", required=True)
+    arguments.add_argument("--program", default=program_stamp(), help="Stamp of the program that starts it.")
     options = arguments.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("distributed").setLevel(logging.WARNING)
     workspace = Workspace.open(options.workspace)
     try:
         with FileLock(workspace.path / "engine.lock", timeout=0):
-            serve(workspace)
+            serve(workspace, options.program)
     except Timeout:
         logger.info("another engine serves this workspace already")
 
 
-def serve(workspace: Workspace) -> None:
+def serve(workspace: Workspace, program: str) -> None:
     """Dispatch jobs until told to stop or idle for long."""
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -69,7 +70,7 @@ def serve(workspace: Workspace) -> None:
     grace = float(os.environ.get("PROMPTLOUPE_CANCEL_GRACE", 10))
     with dask.config.set(SETTINGS), _cluster() as (client, security, lanes):
         engine = EngineFile(workspace.path)
-        engine.write(client.scheduler.address, security, lanes)
+        engine.write(client.scheduler.address, security, lanes, program)
         logger.info("serving %s at %s", workspace.name, client.scheduler.address)
         try:
             dispatcher = Dispatcher(workspace, client, grace)

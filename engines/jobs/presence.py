@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ class EngineAddress:
     """Start time of the process: a pid alone is used again by others."""
     lanes: list[str]
     secrets: dict[str, str]
+    program: str = ""
+    """`program_stamp` of the program that started it."""
 
     def security(self) -> Security | None:
         """Credentials for the scheduler; None for one elsewhere, whose network has to be trusted."""
@@ -41,7 +45,7 @@ class EngineFile:
     def __init__(self, workspace: Path) -> None:
         self.path = workspace / "engine.json"
 
-    def write(self, address: str, security: Security | None, lanes: list[str]) -> None:
+    def write(self, address: str, security: Security | None, lanes: list[str], program: str) -> None:
         """Announce this process as the workspace's engine."""
         secrets = {name: str(getattr(security, name)) for name in SECRETS} if security else {}
         process = psutil.Process()
@@ -51,6 +55,7 @@ class EngineFile:
             "created": process.create_time(),
             "lanes": lanes,
             "secrets": secrets,
+            "program": program,
         }
         partial = self.path.with_suffix(".new")
         partial.unlink(missing_ok=True)
@@ -71,6 +76,15 @@ class EngineFile:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+@cache
+def program_stamp() -> str:
+    """Names this program's code, as it was when this process first asked: another one after every update."""
+    root = Path(__file__).parents[1]
+    files = sorted((str(file.relative_to(root)), file.stat()) for file in root.rglob("*.py"))
+    lines = (f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def show_presence(workspace: Path) -> None:

@@ -18,9 +18,9 @@ import pytest
 
 from engines import jobs
 from engines.errors import JobError
-from engines.jobs.presence import EngineFile
+from engines.jobs.presence import EngineFile, program_stamp
 from engines.jobs.worker import serve
-from engines.store import JobState, Workspace
+from engines.store import Job, JobState, Workspace
 from tests.jobs.conftest import ended, row, until
 
 
@@ -73,7 +73,8 @@ def test_closing_the_workbench_stops_no_job(ws: Workspace, tmp_path: Path) -> No
 
 
 def test_two_starters_make_one_engine(ws: Workspace) -> None:
-    command = [sys.executable, "-m", "engines.jobs.host", "--workspace", str(ws.path)]
+    options = ["--workspace", str(ws.path), "--program", program_stamp()]
+    command = [sys.executable, "-m", "engines.jobs.host", *options]
     others = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(3)]
     jobs.ensure_engine(ws, wait=60)
     pid = engine_pid(ws)
@@ -93,6 +94,25 @@ def test_stopping_puts_running_jobs_back(ws: Workspace, tmp_path: Path) -> None:
     assert not jobs.engine_status(ws).running
     jobs.ensure_engine(ws)
     assert ended(ws, job_id).result["total"] == 1275
+
+
+def test_an_engine_of_an_older_program_gives_way_once_it_is_idle(ws: Workspace, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "engines.jobs.host", "--workspace", str(ws.path), "--program", "older"]
+    with (tmp_path / "older.log").open("wb") as log, subprocess.Popen(command, stderr=log) as older:
+        until(lambda: jobs.engine_status(ws).running)
+        with ws.session() as session:
+            job = Job(kind="toy-count", payload={"folder": str(tmp_path), "steps": 40, "pause": 0.05})
+            session.add(job)
+        until(lambda: row(ws, job.id).state is JobState.RUNNING)
+        jobs.ensure_engine(ws)
+        assert engine_pid(ws) == older.pid, "its job was disturbed"
+        assert (ended(ws, job.id).state, row(ws, job.id).attempt) == (JobState.DONE, 1)
+        answered = jobs.submit(ws, "toy-count", {"folder": str(tmp_path), "steps": 2, "pause": 0.0})
+        assert ended(ws, answered).state is JobState.DONE
+        assert older.wait(timeout=20) == 0
+        pid = engine_pid(ws)
+        assert jobs.call(ws, "toy-echo", {"text": "two"})["text"] == "two"
+        assert engine_pid(ws) == pid, "the new one must stay"
 
 
 def test_the_engine_file_is_private_and_a_stale_one_is_noticed(ws: Workspace) -> None:
