@@ -169,6 +169,7 @@ class AnomalyCLIP(DeepPrompt):
                 f"“{config.features_list}” names a layer that this model does not have.",
                 f"Its layers are 1 to {vision.depth}.",
             )
+        self.highest = float(len(self.layers))
         self._examples: Examples | None = None
         self._memory: TokenMemory | None = None
         self._marked: Tensor | None = None

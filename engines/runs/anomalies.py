@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from engines.prompts.anomaly_metrics import ranking, region_overlap
-from engines.prompts.anomalyclip import AnomalyCLIP
+from engines.prompts.defects import FindsDefects
 from engines.runs.judge import Part
 from engines.runs.material import Item, Target
 from engines.runs.views import mask_of, pixel_batches
@@ -41,7 +41,7 @@ class Judged:
 
 
 def judge_target(
-    workspace: Workspace, method: AnomalyCLIP, target: Target, folder: Path, on_batch: Callable[[int], None]
+    workspace: Workspace, method: FindsDefects, target: Target, folder: Path, on_batch: Callable[[int], None]
 ) -> Judged:
     """Every image of `target`, thing by thing, as published: numbers of each, and their mean.
 
@@ -67,7 +67,7 @@ def judge_target(
             numbers.append(measures(score, maps, masks, items))
         scores.append((look[0][0], look[1][0]))
         for item, one in zip(items, look[0][1], strict=True):
-            write_map(one / len(method.layers), folder / FOLDER / f"{item.sample_id}.png")
+            write_map(one / method.highest, folder / FOLDER / f"{item.sample_id}.png")
         rows += _rows(target.name, items, *scores[-1])
     items = [item for group in groups for item in group]
     part = _part(target.class_names, items, scores)
@@ -75,7 +75,7 @@ def judge_target(
 
 
 def _look(
-    workspace: Workspace, method: AnomalyCLIP, items: list[Item], words: str, on_batch: Callable[[int], None]
+    workspace: Workspace, method: FindsDefects, items: list[Item], words: str, on_batch: Callable[[int], None]
 ) -> list[tuple[Floats, Floats]]:
     """Scores [N] and maps [N, H, W] of `items`: by the learned prompt, and by hand-written sentences about `words`."""
     with torch.no_grad():

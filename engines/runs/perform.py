@@ -19,8 +19,8 @@ from engines.backbones import Backbone, load_backbone
 from engines.data import base_new_classes
 from engines.errors import DataError, PromptloupeError
 from engines.prompts import create_method, load_prompt, method_class
-from engines.prompts.anomalyclip import AnomalyCLIP
 from engines.prompts.base import PromptMethod
+from engines.prompts.defects import FindsDefects
 from engines.prompts.settings import TrainingConfig
 from engines.prompts.trainer import Epoch, Examples, train
 from engines.runs.anomalies import TABLE, Judged, judge_target, summary_of, together, write_table
@@ -79,7 +79,7 @@ class _Performance:
         started = time.monotonic()
         trained_on = self._train(method, known)
         seconds = time.monotonic() - started
-        if isinstance(method, AnomalyCLIP):
+        if isinstance(method, FindsDefects):
             parts, summary = self._judge_defects(method)
         else:
             parts = self._judge(method, known, [base, new] if new else [base])
@@ -212,7 +212,7 @@ class _Performance:
             }
         return found
 
-    def _judge_defects(self, method: AnomalyCLIP) -> tuple[list[tuple[Part, list[int]]], dict[str, Any]]:
+    def _judge_defects(self, method: FindsDefects) -> tuple[list[tuple[Part, list[int]]], dict[str, Any]]:
         """Defects found in every data set to test on: all images as one part, and the numbers."""
         judged: dict[str, Judged] = {}
         images, done = len(self.material.test), 0

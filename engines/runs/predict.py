@@ -14,9 +14,9 @@ from engines.backbones import load_backbone
 from engines.data import load_image
 from engines.errors import ConfigError, DataError
 from engines.prompts import load_prompt
-from engines.prompts.anomalyclip import AnomalyCLIP
 from engines.prompts.artifact import describe_prompt
 from engines.prompts.base import PromptMethod
+from engines.prompts.defects import FindsDefects
 from engines.prompts.trainer import probabilities
 from engines.runs.anomalies import write_map
 from engines.store import Run, Workspace
@@ -77,7 +77,7 @@ def predict(
     """
     described = describe_prompt(folder)
     method = load_prompt(folder, load_backbone(described["backbone"]["name"]))
-    finds = isinstance(method, AnomalyCLIP)
+    finds = isinstance(method, FindsDefects)
     if maps is not None and not finds:
         raise ConfigError(
             f"{method.info.title} tells classes apart, so there are no maps of defects.", "Leave the maps out."
@@ -117,7 +117,7 @@ def _classes(method: PromptMethod, ready_made: PromptMethod, pixels: Tensor) -> 
 
 @torch.no_grad()
 def _defects(
-    answers: list[dict[str, Any]], method: AnomalyCLIP, ready_made: PromptMethod, pixels: Tensor, maps: Path | None
+    answers: list[dict[str, Any]], method: FindsDefects, ready_made: PromptMethod, pixels: Tensor, maps: Path | None
 ) -> list[np.ndarray]:
     """As `_classes`, from one look at the images; scores and maps go into the `answers`."""
     shares = []
@@ -128,7 +128,7 @@ def _defects(
             answer[name] = score
             if maps is not None and name == "score":
                 file = _free(maps / f"{Path(answer['file']).stem}.png")
-                write_map((whole / len(method.layers)).numpy(), file)
+                write_map((whole / method.highest).numpy(), file)
                 answer["map"] = str(file)
     return shares
 
