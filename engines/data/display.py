@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from pydantic import BaseModel, ValidationError
 
 from engines.data.images import Undecodable, load_image, open_image, read_file
@@ -21,8 +21,10 @@ from engines.store import Sample, Workspace, new_id
 
 LONGEST_SIDE = 2048
 LOSSLESS_SIDE = 1024
-"""Up to this size pictures are kept as PNG; larger ones as JPEG of high quality."""
+"""Up to this size what must be saved anew is saved as PNG; larger pictures as JPEG of high quality."""
 CODES = 65535
+DICOM = b"DICM"
+"""Stands in a DICOM file after 128 bytes."""
 REMEDY = "You can still call it not gradable, or skip it."
 
 
@@ -109,20 +111,35 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _shallow(data: bytes) -> tuple[Picture, bytes]:
-    image = load_image(data)
+    image = load_image(data)  # also of a file that is passed on: only so is a damaged one noticed
     full = image.size
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
     red, green, blue = np.moveaxis(np.asarray(image), -1, 0)
     grey = np.array_equal(red, green) and np.array_equal(green, blue)
+    kind: Literal["grey", "colour"] = "grey" if grey else "colour"
+    suffix = _fit_as_it_is(data)
+    if suffix:
+        return _picture(suffix, image.size, full, kind), data
     small = max(image.size) <= LOSSLESS_SIDE
-    stream = io.BytesIO()
     shown = image.getchannel(0) if grey else image
+    stream = io.BytesIO()
     if small:
         shown.save(stream, "PNG", compress_level=1)
     else:
         shown.save(stream, "JPEG", quality=95, subsampling=0)
-    kind: Literal["grey", "colour"] = "grey" if grey else "colour"
     return _picture(".png" if small else ".jpg", image.size, full, kind), stream.getvalue()
+
+
+def _fit_as_it_is(data: bytes) -> str:
+    """The suffix of a file that a browser draws as `load_image` reads it, so that nothing is lost by saving it again;
+    empty for every other file."""
+    if data[128:132] == DICOM:
+        return ""
+    with open_image(data) as image:
+        suffix = {"JPEG": ".jpg", "PNG": ".png"}.get(image.format or "", "")
+        plain = image.mode in ("RGB", "L") and not image.has_transparency_data and getattr(image, "n_frames", 1) == 1
+        upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return suffix if plain and upright and max(image.size) <= LONGEST_SIDE else ""
 
 
 def _picture(suffix: str, size: tuple[int, int], full: tuple[int, int], kind: Any, **more: Any) -> Picture:
@@ -137,7 +154,7 @@ def _picture(suffix: str, size: tuple[int, int], full: tuple[int, int], kind: An
 
 def _deep_values(data: bytes) -> _Values | None:
     """The values of greyscale of more than 8 bits; nothing for everything else."""
-    if data[128:132] == b"DICM":
+    if data[128:132] == DICOM:
         return _dicom_values(data)
     with open_image(data) as image:
         if not (image.mode in ("I", "F") or image.mode.startswith("I;16")):
