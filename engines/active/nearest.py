@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from engines.active.base import Floats, Positions, chunks
+from engines.active.base import CHUNK, Floats, Positions, chunks
 
 Read = Callable[[Positions | slice], Floats]
-CENTRES = 256
-"""Centres compared with a chunk of rows at a time."""
+COMPARISONS = 256 * CHUNK
+"""Distances computed at a time: 8 MiB."""
 
 
 @dataclass
@@ -99,8 +99,9 @@ class NearestCentre:
             return
         points = self.points(part)
         nearest = self.squared[part]
-        for start in range(first, self.centres, CENTRES):
-            centres = self._store[start : min(start + CENTRES, self.centres)]
+        step = COMPARISONS // len(points)
+        for start in range(first, self.centres, step):
+            centres = self._store[start : min(start + step, self.centres)]
             nearest = np.minimum(nearest, points.squared_distances(centres).min(axis=1))
         self.squared[part] = nearest
         self.seen[part] = self.centres

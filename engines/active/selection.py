@@ -43,10 +43,36 @@ def select(
     labelled: Any,
     budget: int,
     seed: int | Randomness = 1,
-    **options: Any,
+    *,
+    labels: Any = None,
+    balanced: bool = False,
+    rule: Rule = "corrected",
+    gamma: float = 0.1,
+    candidates: int | None = None,
+    compat: Literal["official"] | None = None,
+    class_features: Any = None,
+    pool: Any = None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> list[int]:
     """Rows of the pool to label next, in the order of picking. Arguments and errors as in `pick`."""
-    return [chosen.index for chosen in pick(strategy, features, probabilities, labelled, budget, seed, **options)]
+    picks = pick(
+        strategy,
+        features,
+        probabilities,
+        labelled,
+        budget,
+        seed,
+        labels=labels,
+        balanced=balanced,
+        rule=rule,
+        gamma=gamma,
+        candidates=candidates,
+        compat=compat,
+        class_features=class_features,
+        pool=pool,
+        check_cancelled=check_cancelled,
+    )
+    return [chosen.index for chosen in picks]
 
 
 def pick(

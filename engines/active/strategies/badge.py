@@ -12,6 +12,9 @@ from engines.active.base import Floats, Mask, Pool, Positions, Strategy, Strateg
 from engines.active.nearest import NearestCentre
 from engines.active.reasons import Reason
 
+PATIENCE = 64
+"""A draw in vain costs about as much as bringing so many bounds up to date."""
+
 
 def class_factor(probabilities: Floats) -> Floats:
     """[n, C] onehot(argmax p) - p for probabilities [n, C]: the factor of the gradient beside the feature."""
@@ -133,7 +136,7 @@ class _Wheel:
             if rng.random() * self.bounds[slot] < self.nearest.squared[position]:
                 return position
             self.in_vain += 1
-            if self.in_vain > 64 + len(self.bounds) // 256:
+            if self.in_vain > PATIENCE + len(self.bounds) // PATIENCE:
                 self._renew(exact=True)
         return None
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from engines.active.base import Mask, Pool, Positions, Strategy, StrategyInfo
+from engines.active.base import Floats, Mask, Pool, Positions, Strategy, StrategyInfo
 from engines.active.nearest import NearestCentre, Points
 from engines.active.reasons import Reason
-
-FIRST_BLOCK = 1024
 
 
 class Coreset(Strategy):
@@ -33,12 +31,14 @@ class Coreset(Strategy):
         if len(pool.labelled):
             self.nearest.add(Points.of([pool.labelled_features()]))
             self.nearest.refresh()
+        self._front = Front(self.nearest)
 
     def take(self, count: int, among: Mask | None = None) -> list[int]:
         taken: list[int] = []
+        front = self._front if among is None else Front(self.nearest, np.flatnonzero(among))
         while len(taken) < count:
             self.pool.check_cancelled()
-            position = self._farthest(among)
+            position = self._next(front)
             if position is None:
                 break
             self.distances[position] = float(np.sqrt(self.nearest.squared[position]))
@@ -47,29 +47,24 @@ class Coreset(Strategy):
             taken.append(position)
         return taken
 
-    def _farthest(self, among: Mask | None) -> int | None:
-        """The farthest position. What heads the list of upper bounds is brought up to date until its head is exact."""
-        nearest, block = self.nearest, FIRST_BLOCK
-        if not nearest.centres and not self.pool.official:
-            return self._most_typical(among)
-        while True:
-            bounds = nearest.squared if among is None else np.where(among, nearest.squared, -1)
-            best = int(np.argmax(bounds))
-            if bounds[best] < 0:
-                return None
-            if nearest.seen[best] == nearest.centres:
-                return best
-            nearest.refresh(_highest(np.where(nearest.seen < nearest.centres, bounds, -1), block))
-            block *= 4
+    def _next(self, front: Front) -> int | None:
+        if self.pool.official:  # as plainly as the official code: nobody can then differ by the handling of ties
+            self.nearest.refresh()
+            best = front.positions[np.argmax(self.nearest.squared[front.positions])]
+            return int(best) if self.nearest.squared[best] >= 0 else None
+        if not self.nearest.centres:
+            return self._most_typical(front.positions)
+        return front.farthest()
 
-    def _most_typical(self, among: Mask | None) -> int | None:
-        allowed = np.arange(len(self.pool)) if among is None else np.flatnonzero(among)
+    def _most_typical(self, allowed: Positions) -> int | None:
         if not len(allowed):
             return None
-        mean = sum(self.pool.feature_rows(chunk).sum(axis=0, dtype=np.float64) for chunk in self.pool.chunks())
+        mean = np.zeros(self.pool.feature_rows(slice(0, 1)).shape[1])
+        for chunk in self.pool.chunks():
+            mean += self.pool.feature_rows(chunk).sum(axis=0, dtype=np.float64)
         likeness = np.empty(len(self.pool))
         for chunk in self.pool.chunks():
-            likeness[chunk] = self.pool.feature_rows(chunk) @ np.asarray(mean, self.pool.dtype)
+            likeness[chunk] = self.pool.feature_rows(chunk) @ mean.astype(self.pool.dtype)
         return int(allowed[np.argmax(likeness[allowed])])
 
     def explain(self, position: int) -> tuple[Reason, float]:
@@ -79,8 +74,51 @@ class Coreset(Strategy):
         return Reason("far", distance=distance), distance
 
 
-def _highest(values: np.ndarray, count: int) -> Positions:
-    """Positions of the `count` highest values, ascending."""
+class Front:
+    """Finds the farthest point without a pass over all of them.
+
+    The distances on file are upper bounds. Only the points with the highest bounds, the front, are looked at: the
+    highest of them are brought up to date until the first of the front is exact and not below any bound behind it.
+    """
+
+    SIZE = 4096
+    BLOCK = 64
+
+    def __init__(self, nearest: NearestCentre, positions: Positions | None = None) -> None:
+        self.nearest = nearest
+        self.positions = np.arange(len(nearest.squared)) if positions is None else positions
+        self._front = np.empty(0, np.int64)
+        self._behind = np.inf
+
+    def farthest(self) -> int | None:
+        """The position farthest from all centres, None when all are taken."""
+        nearest, block = self.nearest, self.BLOCK
+        while len(self.positions):
+            best = self._first(max(self.SIZE, block))
+            if nearest.squared[best] < 0:
+                return None
+            if nearest.seen[best] == nearest.centres:
+                return best
+            old = self._front[nearest.seen[self._front] < nearest.centres]
+            nearest.refresh(old[_highest(nearest.squared[old], block)[0]])
+            block *= 4
+        return None
+
+    def _first(self, size: int) -> int:
+        """The first of the front; draws a new front of `size` when one behind may be farther."""
+        squared = self.nearest.squared
+        if len(self._front):
+            best = self._front[np.argmax(squared[self._front])]
+            if squared[best] >= self._behind:
+                return int(best)
+        first, self._behind = _highest(squared[self.positions], size)
+        self._front = self.positions[first]
+        return int(self._front[np.argmax(squared[self._front])])
+
+
+def _highest(values: Floats, count: int) -> tuple[Positions, float]:
+    """Where the `count` highest values are, ascending, and the highest of the others."""
     if count >= len(values):
-        return np.arange(len(values))
-    return np.sort(np.argpartition(values, len(values) - count)[-count:])
+        return np.arange(len(values)), -np.inf
+    order = np.argpartition(values, len(values) - count)
+    return np.sort(order[-count:]), float(values[order[:-count]].max())
