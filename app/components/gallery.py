@@ -71,13 +71,16 @@ def _cell(cell: Cell) -> Html:
     )
 
 
-def pager(first: int, shown: int, total: int, size: int = PAGE_SIZE) -> Html:
-    """ "1–60 of 1,260" with buttons; a press brings the action `page` with the place of the first image."""
+def pager(first: int, shown: int, total: int, size: int = PAGE_SIZE, keys: bool = True) -> Html:
+    """ "1–60 of 1,260" with buttons; a press brings the action `page` with the place of the first image.
+
+    Without `keys`, arrows, Home and End are left to something else on the page.
+    """
     last = max(0, (total - 1) // size * size)
 
     def button(label: str, place: int, words: str, key: str = "") -> Html:
         off = not 0 <= place <= last or place == first
-        return action(label, "page", place, "small", disabled=off, title=words, aria_label=words, data_key=key or None)
+        return action(label, "page", place, "small", disabled=off, title=words, aria_label=words, data_key=(keys and key) or None)
 
     return tag(
         "div",

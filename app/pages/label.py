@@ -1,0 +1,384 @@
+"""Label: what to read and why, the reading itself, and what it brought."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.components import label_progress as views
+from app.components import label_setup as setup
+from app.components.html import Html, action, empty_state, notice, page_title, section, tag
+from app.components.icons import GALLERY
+from app.components.jobs import progress as job_progress
+from app.components.label_agreement import SecondReader
+from app.components.label_desk import LIST, QUEUE, Desk, has_rounds, newest_job
+from app.components.label_files import Files
+from app.components.label_history import History
+from app.components.label_reader import KEYS, LabelReader
+from app.components.label_review import LikelyErrors
+from app.components.label_search import FindImages
+from app.components.live import live_html, pressed
+from app.components.methods import begin_reading
+from app.components.plot import drawn, plot
+from app.components.words import counted
+from app.context import AppContext, Page
+from engines import jobs
+from engines.data.practice import practice_copy
+from engines.errors import ConfigError, DataError
+from engines.labelling import label_settings, progress, save_label_settings, tasks
+from engines.store import Job, JobState
+from engines.store.browse import DatasetSummary, dataset_summaries, tally
+from engines.store.edit import set_classes
+
+PAGE = Page(
+    route="label",
+    title="Label",
+    order=30,
+    icon="label",
+    keys=KEYS,
+)
+LEAD = "The program picks the images that teach it most; you say what they show. One key is one label."
+ROUND = "label_round"
+
+
+def build(context: AppContext) -> None:
+    LabelPage(context).build()
+
+
+class LabelPage:
+    """The components of the page, in three zones, and what listens to them."""
+
+    def __init__(self, context: AppContext) -> None:
+        begin_reading()
+        self.context, self.workspace = context, context.workspace
+        self.form = setup.SettingsForm(context.workspace)
+
+    def build(self) -> None:
+        context = self.context
+        self.dataset = context.remembered("dataset")
+        self.name = context.remembered("reader", "")
+        self.awaited = context.remembered("label-round", "")
+        self.seen = gr.State("")
+        self.showing = gr.State("")
+        gr.HTML(page_title("Label", LEAD), apply_default_css=False)
+        self.empty = live_html(tag("p", "One moment …", class_="pl-quiet"))
+        with gr.Column(visible=False, elem_id="label-body") as self.body:
+            with gr.Accordion("What you chose", open=True, elem_id="label-setup") as self.setup:
+                self._setup()
+            self._classes()
+            self.offer = live_html(elem_id="label-offer", visible=False)
+            with gr.Column(elem_id="label-work") as self.work:
+                self._work()
+            self._outcome()
+        self.listen()
+
+    def _setup(self) -> None:
+        with gr.Row(equal_height=True):
+            self.chooser = gr.Dropdown(
+                [], label="Images", info="The data set to label.", interactive=True, scale=2, elem_id="label-dataset"
+            )
+            self.who = gr.Dropdown(
+                [],
+                label="Who you are",
+                info="Your name or initials: every label carries it.",
+                allow_custom_value=True,
+                interactive=True,
+                scale=2,
+                elem_id="label-name",
+            )
+            self.form.place("budget")
+        with gr.Row(equal_height=True):
+            self.form.place("strategy")
+            self.form.place("balanced")
+        gr.HTML(setup.strategy_help(), apply_default_css=False, padding=False)
+        with gr.Accordion("Advanced", open=False, elem_id="label-advanced"):
+            self.form.place_rest()
+
+    def _classes(self) -> None:
+        with gr.Column(visible=False, elem_id="label-classes") as self.naming:
+            self.naming_words = gr.HTML(apply_default_css=False)
+            self.names = gr.Textbox(
+                label="Classes, one per line",
+                placeholder="neutrophil\neosinophil\nlymphocyte",
+                lines=4,
+                max_lines=30,
+                elem_id="label-class-names",
+            )
+            self.save_names = gr.Button("Save the classes", variant="primary", scale=0, elem_id="label-save-classes")
+
+    def _work(self) -> None:
+        with gr.Row(equal_height=False):
+            self.next = gr.Button("Next batch", variant="primary", scale=0, min_width=160, elem_id="label-next")
+            self.round = live_html(elem_id="label-round")
+        with gr.Row(equal_height=False, elem_id="label-desk"):
+            with gr.Column(scale=4, min_width=480):
+                self.place = live_html(elem_id="label-place")
+                self.reader = LabelReader(self.context)
+            with gr.Column(scale=1, min_width=264):
+                self.beside = live_html(elem_id="label-beside")
+
+    def _outcome(self) -> None:
+        gr.HTML(section("What came out"), apply_default_css=False)
+        self.sentence = live_html(elem_id="label-outcome")
+        self.curve = plot(elem_id="label-curve")
+        desk = Desk(self.context, self.dataset, self.name, self.reader, self.place, self.showing)
+        with gr.Tabs(elem_id="label-tabs") as self.tabs:
+            with gr.Tab("Find images", id="find") as find:
+                self.find = FindImages(desk)
+            with gr.Tab("Second reader", id="second") as second:
+                self.second = SecondReader(desk)
+            with gr.Tab("Likely errors", id="errors") as errors:
+                self.errors = LikelyErrors(desk)
+            with gr.Tab("Who said what", id="history") as history:
+                self.history = History(desk)
+            with gr.Tab("Export and import", id="files") as files:
+                self.files = Files(desk)
+        self.opened = {"find": find, "second": second, "errors": errors, "history": history, "files": files}
+        self.desk = desk
+
+    # --- what listens ---------------------------------------------------------------
+
+    def listen(self) -> None:
+        context, form = self.context, self.form
+        settings = form.components
+        head = [self.empty, self.body, self.setup, self.chooser, self.who, *settings]
+        conditional = [self.naming, self.naming_words, self.names, self.offer, self.work]
+        results = [self.beside, self.sentence, self.curve, self.seen]
+        everything = [self.dataset, self.name, *head, *conditional, *results, *self.desk.screen]
+        context.on_load(self.open, [self.dataset, self.name], everything)
+        context.listen(self.chooser.input, self.choose, [self.chooser, self.name], everything)
+        context.listen(
+            self.who.input, self.rename, [self.dataset, self.who], [self.name, self.setup, *self.desk.screen]
+        )
+        form.listen()
+        for name, part in form.parts.items():
+            event = part.release if isinstance(part, gr.Slider) else part.input
+            asked = [self.dataset, self.name, *settings]
+            context.listen(event, self.save(name), asked, [self.setup, *self.desk.screen])
+        context.listen(self.save_names.click, self.name_classes, [self.dataset, self.names, self.name], everything)
+        started = [*everything, self.tabs, *self.errors.shown]
+        context.listen(self.offer.action, self.take_offer, [self.dataset, self.name], started)
+        self._listen_to_work(results, settings)
+        for part in (self.find, self.second, self.errors, self.history, self.files):
+            part.listen()
+        who = [self.dataset, self.name]
+        context.listen(self.opened["second"].select, self.second.look, who, self.second.shown)
+        context.listen(self.opened["errors"].select, self.errors.look, who, self.errors.shown)
+        context.listen(self.opened["history"].select, self.history.look, self.history.asked, self.history.shown)
+
+    def _listen_to_work(self, results: list[Any], settings: list[Any]) -> None:
+        context, screen = self.context, self.desk.screen
+        begun = [self.awaited, self.round, self.setup]
+        context.listen(self.next.click, self.next_batch, [self.dataset, self.name, *settings], begun)
+        context.listen(
+            self.round.action, self.act_on_round, [self.dataset, self.name, self.awaited], [*begun[:2], *screen]
+        )
+        context.listen(self.place.action, self.open_queue, [self.dataset, self.name], screen, every=True)
+        context.listen(
+            self.reader.component.done, self.go_on, [self.dataset, self.name, self.showing], [self.awaited, *screen]
+        )
+        found = [self.tabs, self.find.words, *self.find.answered]
+        context.listen(self.beside.action, self.search_class, self.dataset, found, every=True)
+        looked = [self.round, self.awaited, *results, *screen]
+        asked = [self.dataset, self.name, self.awaited, self.seen, self.showing]
+        context.on_tick(self.keep_up, asked, looked)
+
+    # --- opening ----------------------------------------------------------------------
+
+    def open(self, dataset: Any, name: Any, request: gr.Request) -> list[Any]:
+        asked = dict(request.query_params).get("data")
+        known = {each.name: each.id for each in dataset_summaries(self.workspace)} if asked else {}
+        return self.refresh(known.get(str(asked), dataset), name)
+
+    def choose(self, dataset: Any, name: Any) -> list[Any]:
+        return self.refresh(dataset, name)
+
+    def refresh(self, dataset: Any, name: Any) -> list[Any]:
+        """Everything on the page, for the data set that is chosen (else the newest)."""
+        sets = setup.offered_sets(self.workspace)
+        name, readers = setup.reader_name(name), setup.known_readers(self.workspace)
+        if not sets:
+            nothing = [gr.skip()] * (len(self.form.fields) + 5 + 4)
+            return [
+                None, name, gr.update(value=setup.no_images(), visible=True), gr.update(visible=False),
+                gr.skip(), gr.update(choices=[], value=None), gr.update(choices=readers, value=name or None),
+                *nothing, self.reader.closed(), "", "",
+            ]  # fmt: skip
+        chosen = dataset if dataset in sets.values() else next(iter(sets.values()))
+        found = next(each for each in dataset_summaries(self.workspace) if each.id == chosen)
+        settings = label_settings(self.workspace, chosen)
+        naming, offering = found.classes < 2, self._nothing_to_label(found)
+        queue = [] if naming or not name else tasks(self.workspace, chosen, name)
+        label = setup.summary(settings, found, name)
+        return [
+            chosen,
+            name,
+            gr.update(visible=False),
+            gr.update(visible=True),
+            gr.update(label=label, open=not queue),
+            gr.update(choices=list(sets.items()), value=chosen),
+            gr.update(choices=list(dict.fromkeys([*readers, *([name] if name else [])])), value=name or None),
+            *self.form.values(settings),
+            gr.update(visible=naming),
+            setup.ask_for_classes(found) if naming else "",
+            gr.skip() if naming else "",
+            gr.update(value=setup.all_labelled(found) if offering else "", visible=offering),
+            gr.update(visible=not naming and not offering),
+            *self.results(chosen, name),
+            *self.open_queue(chosen, name),
+        ]
+
+    def _nothing_to_label(self, dataset: DatasetSummary) -> bool:
+        return dataset.classes >= 2 and not setup.unlabelled(tally(self.workspace, dataset.id))
+
+    def rename(self, dataset: Any, typed: Any) -> list[Any]:
+        name = setup.reader_name(typed)
+        found = next((each for each in dataset_summaries(self.workspace) if each.id == dataset), None)
+        if found is None:
+            return [name, *[gr.skip()] * 4]
+        label = setup.summary(label_settings(self.workspace, found.id), found, name)
+        return [name, gr.update(label=label), *self.open_queue(found.id, name)]
+
+    def open_queue(self, dataset: Any, name: Any) -> list[Any]:
+        """The reader's queue on the reading screen, or a word on what to do where nothing waits.
+
+        An empty queue is opened all the same once there was a round: there the last verdicts can be taken back.
+        """
+        if not isinstance(dataset, int) or not name:
+            return [self.reader.closed(), _nothing_yet("First say who you are."), ""]
+        queue = tasks(self.workspace, dataset, name)
+        if not queue and not has_rounds(self.workspace, dataset):
+            return [self.reader.closed(), _nothing_yet("Press “Next batch” to have the first ones picked."), ""]
+        return [self.reader.open(dataset, name), "" if queue else _empty_queue(), QUEUE if queue else ""]
+
+    def save(self, changed: str) -> Any:
+        """A listener that keeps the settings; a change of what is shown beside images shows them anew."""
+
+        def keep(dataset: Any, name: Any, *given: Any) -> list[Any]:
+            found = next((each for each in dataset_summaries(self.workspace) if each.id == dataset), None)
+            try:
+                settings = self.form.settings(given)
+            except ConfigError:  # the field itself says what is wrong
+                return [gr.skip()] * 4
+            if found is None:
+                return [gr.skip()] * 4
+            save_label_settings(self.workspace, found.id, settings)
+            screen = self.open_queue(found.id, name) if changed == "blind" else [gr.skip()] * 3
+            return [gr.update(label=setup.summary(settings, found, setup.reader_name(name))), *screen]
+
+        return keep
+
+    # --- data sets that need something first ----------------------------------------------
+
+    def name_classes(self, dataset: Any, typed: Any, name: Any) -> list[Any]:
+        if not isinstance(dataset, int):
+            raise DataError("No data set is chosen.", "Choose one at the top of the page.")
+        set_classes(self.workspace, dataset, str(typed or "").splitlines())
+        return self.refresh(dataset, name)
+
+    def take_offer(self, dataset: Any, name: Any, event: gr.EventData) -> list[Any]:
+        """Practise on a copy, or look for wrong labels."""
+        what, _ = pressed(event)
+        if not isinstance(dataset, int):
+            raise DataError("No data set is chosen.", "Choose one at the top of the page.")
+        if what == "practise":
+            shown = self.refresh(practice_copy(self.workspace, dataset), name)
+            return [*shown, *[gr.skip()] * 3]
+        self.errors.begin(dataset)
+        unchanged = 2 + 5 + len(self.form.fields) + 5 + 4 + 3
+        return [*[gr.skip()] * unchanged, gr.Tabs(selected="errors"), *self.errors.look(dataset, name)]
+
+    # --- rounds -----------------------------------------------------------------------
+
+    def next_batch(self, dataset: Any, name: Any, *given: Any) -> list[Any]:
+        """Queue a round with what the form says."""
+        name = setup.reader_name(name)
+        if not name:
+            raise DataError("Who are you?", "Type your name or initials first: every label carries it.")
+        if not isinstance(dataset, int):
+            raise DataError("No data set is chosen.", "Choose one at the top of the page.")
+        running = newest_job(self.workspace, ROUND, dataset)
+        if running is not None and not running.state.ended:
+            return [running.id, tag("div", job_progress(running), class_="pl-card"), gr.skip()]
+        save_label_settings(self.workspace, dataset, self.form.settings(given))
+        payload = {"dataset_id": dataset, "annotator": name, "measure_only": False}
+        job = self.context.submit(ROUND, payload)
+        return [job, self._round(newest_job(self.workspace, ROUND, dataset), ""), gr.update(open=False)]
+
+    def act_on_round(self, dataset: Any, name: Any, awaited: Any, event: gr.EventData) -> list[Any]:
+        what, value = pressed(event)
+        still = [gr.skip()] * 3
+        if what == "queue":
+            return [gr.skip(), "", *self.open_queue(dataset, name)]
+        newest = newest_job(self.workspace, ROUND, dataset) if isinstance(dataset, int) else None
+        if newest is None or newest.id != value:
+            return [gr.skip(), gr.skip(), *still]
+        if what == "cancel":
+            jobs.cancel(self.workspace, value)
+        elif what == "retry":
+            awaited = jobs.retry(self.workspace, value)
+        return [awaited, gr.skip(), *still]
+
+    def go_on(self, dataset: Any, name: Any, showing: Any) -> list[Any]:
+        """The screen has nothing left: on to the rest of the queue, or to the word on what is next."""
+        if showing == LIST:
+            back = action("Back to the queue", "queue", "", "small primary")
+            said = tag("div", tag("span", "You have looked at all of these."), back, class_="pl-row")
+            return [gr.skip(), gr.skip(), said, LIST]
+        queue = tasks(self.workspace, dataset, name) if isinstance(dataset, int) and name else []
+        if queue:
+            return ["", self.reader.open(dataset, name), "", QUEUE]
+        return [gr.skip(), gr.skip(), _empty_queue(), ""]
+
+    def keep_up(self, dataset: Any, name: Any, awaited: Any, seen: Any, showing: Any) -> list[Any]:
+        """What has changed since the last second: the round at work, the numbers, the next images."""
+        still, screen = [gr.skip()] * 4, [gr.skip()] * 3
+        if not isinstance(dataset, int):
+            return [gr.skip(), gr.skip(), *still, *screen]
+        newest = newest_job(self.workspace, ROUND, dataset)
+        remembered: Any = gr.skip()
+        if _is_ready(newest, awaited) and not showing:
+            screen, remembered, awaited = self.open_queue(dataset, name), "", ""
+        shown = self._round(newest, awaited)
+        if views.stamp(self.workspace, dataset, name) != seen:
+            still = self.results(dataset, name)
+        return [shown, remembered, *still, *screen]
+
+    def results(self, dataset: int, name: Any) -> list[Any]:
+        """The numbers beside the images and below them."""
+        stamp = views.stamp(self.workspace, dataset, name)
+        found = progress(self.workspace, dataset, name or None)
+        return [views.beside(found), views.outcome(found), drawn(views.curve(found)), stamp]
+
+    def _round(self, job: Job | None, awaited: str) -> Html:
+        """The round at work, one that failed, or one that is ready while others are still being read."""
+        if job is None or (job.state is JobState.DONE and job.id != awaited):
+            return Html("")
+        if job.state is JobState.DONE:
+            picked = int(job.result.get("picked") or 0)
+            if not picked:
+                more = "This round measured what the labels are worth."
+                return notice("good", "There is no image left to pick.", more)
+            go = action("Go to them now", "queue", "", "small primary")
+            more = "They come after those you are reading."
+            return tag("div", notice("good", f"{counted(picked, 'more image')} picked.", more), go, class_="pl-offer")
+        return tag("div", job_progress(job), class_="pl-card")
+
+    def search_class(self, dataset: Any, event: gr.EventData) -> list[Any]:
+        """From the warning on a class without labels to images that may show it."""
+        _, value = pressed(event)
+        return [gr.Tabs(selected="find"), value, *self.find.by_words(dataset, value, True)]
+
+
+def _is_ready(job: Job | None, awaited: Any) -> bool:
+    """Whether the round that this page waits for has brought images."""
+    return job is not None and job.id == awaited and job.state is JobState.DONE and bool(job.result.get("picked"))
+
+
+def _nothing_yet(sentence: str) -> Html:
+    return empty_state(GALLERY, f"The images that deserve your time will stand here, one after the other. {sentence}")
+
+
+def _empty_queue() -> Html:
+    return notice("info", "Nothing waits to be read.", "Press “Next batch”: the program picks the next images.")
