@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
-from sqlalchemy import select
 
 from engines.data.base import check_class_count
 from engines.data.names import clean
 from engines.errors import ConfigError
 from engines.labelling.label_files import Said, read_label_file
-from engines.labelling.rows import live_dataset
+from engines.labelling.recognise import Recogniser
 from engines.labelling.verdicts import Entry, reader_name, record_all
 from engines.store.edit import add_class
-from engines.store.models import Occasion, Sample, Verdict
+from engines.store.models import Occasion, Verdict
 from engines.store.workspace import Workspace
 
 As = Literal["suggestions", "labels"]
@@ -27,9 +25,6 @@ SHOWN = 200
 """Refused rows that a report names; it counts them all."""
 _TOGETHER = 200  # verdicts in one transaction, so that somebody who labels meanwhile waits for moments only
 
-UNKNOWN_IMAGE = "no image of the data set is called so"
-AMBIGUOUS = "several images of the data set are called so"
-NO_NAME = "it does not say which image it is about"
 UNKNOWN_CLASS = "the data set has no such class"
 CONTRADICTION = "the file says different things about this image"
 
@@ -91,7 +86,7 @@ def import_labels(
     if as_ not in ("suggestions", "labels"):
         raise ConfigError(f"Labels cannot be taken in as “{as_}”.", "Choose suggestions or labels.")
     reader = reader_name(annotator)
-    known = _Known(workspace, dataset_id)
+    known = Recogniser(workspace, dataset_id)
     place = Path(file).expanduser()
     said = read_label_file(place, label_column)
     report = LabelImport(rows=len(said))
@@ -124,91 +119,9 @@ def import_labels(
     return report
 
 
-class _Known:
-    """The images and classes of a data set, as a file may name them."""
-
-    def __init__(self, workspace: Workspace, dataset_id: int) -> None:
-        self.classes: dict[str, int] = {}
-        self.hashes: dict[str, list[int]] = defaultdict(list)
-        self.paths: dict[int, list[tuple[str, ...]]] = {}
-        self.names: dict[str, set[int]] = defaultdict(set)
-        with workspace.session() as session:
-            for each in live_dataset(session, dataset_id).classes:
-                self.classes[each.name] = each.id
-            columns = (Sample.id, Sample.name, Sample.file, Sample.sha256)
-            for row in session.execute(select(*columns).where(Sample.dataset_id == dataset_id)):
-                self.hashes[row.sha256].append(row.id)
-                self.paths[row.id] = [_parts(row.name), _parts(row.file)]
-                for parts in self.paths[row.id]:
-                    self.names[parts[-1]].add(row.id)
-                    self.names[_stem(parts[-1])].add(row.id)
-
-    def find_class(self, label: str) -> int | None:
-        """By its name; letters' case counts only where it has to."""
-        if label in self.classes:
-            return self.classes[label]
-        alike = [class_id for name, class_id in self.classes.items() if clean(name).casefold() == label.casefold()]
-        return alike[0] if len(alike) == 1 else None
-
-    def find(self, said: Said) -> list[int] | str:
-        """The image, several with the same content, or why it cannot be told."""
-        if said.refused:
-            return said.refused
-        for digest in (said.sha256, _digest(said.file)):
-            if digest and digest in self.hashes:
-                return self.hashes[digest]
-        if not said.names:
-            return UNKNOWN_IMAGE if said.sha256 else NO_NAME
-        reason = UNKNOWN_IMAGE
-        for name in said.names:
-            best = self._by_name(_parts(name))
-            if len(best) == 1:
-                return best
-            reason = AMBIGUOUS if best else reason
-        return reason
-
-    def _by_name(self, wanted: tuple[str, ...]) -> list[int]:
-        """Images whose path agrees with `wanted` in most places, counted from the end."""
-        for last in dict.fromkeys((wanted[-1], _stem(wanted[-1]))):
-            agreeing: dict[int, list[int]] = defaultdict(list)
-            for sample in self.names.get(last, ()):
-                agreeing[max(_common(wanted[:-1], parts[:-1]) for parts in self.paths[sample])].append(sample)
-            if agreeing:
-                return agreeing[max(agreeing)]
-        return []
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    return tuple(clean(part) for part in PurePosixPath(name.replace("\\", "/")).parts) or ("",)
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
-
-
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many places agree, counted from the end."""
-    count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
-
-
-def _digest(file: Path | None) -> str:
-    if file is None:
-        return ""
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError:
-        return ""
-
-
 def _recognised(
     said: Sequence[Said],
-    known: _Known,
+    known: Recogniser,
     report: LabelImport,
     progress: Callable[[float, str], object],
     check_cancelled: Callable[[], object],
@@ -229,7 +142,7 @@ def _recognised(
 
 
 def _add_classes(
-    workspace: Workspace, dataset_id: int, known: _Known, found: Iterable[tuple[Said, list[int]]]
+    workspace: Workspace, dataset_id: int, known: Recogniser, found: Iterable[tuple[Said, list[int]]]
 ) -> list[str]:
     wanted = [name for name in dict.fromkeys(each.label for each, _ in found) if known.find_class(name) is None]
     check_class_count(len(known.classes) + len(wanted))
@@ -239,7 +152,7 @@ def _add_classes(
     return [name for name in wanted if name in known.classes]
 
 
-def _decided(found: Iterable[tuple[Said, list[int]]], known: _Known, report: LabelImport) -> list[tuple[int, int]]:
+def _decided(found: Iterable[tuple[Said, list[int]]], known: Recogniser, report: LabelImport) -> list[tuple[int, int]]:
     """(sample id, class id) of every image of which the file says one thing."""
     of_image: dict[int, list[tuple[Said, int]]] = defaultdict(list)
     unknown: Counter[str] = Counter()

@@ -70,7 +70,8 @@ def undo(workspace: Workspace, dataset_id: int, annotator: str, event: str, of: 
         of: the row that is to be taken back, where the sender knows it; None takes the newest.
 
     Returns:
-        What was taken back; None where there is nothing, or `of` was taken back already (in another window, say).
+        What was taken back; None where there is nothing, or `of` was taken back already or the reader has said
+        something newer of its image (in another window, say).
 
     Raises:
         DataError: the data set does not exist, or is in the bin.
@@ -101,12 +102,21 @@ def _step(
         sent = session.scalar(select(Annotation).where(Annotation.event == event))
         if sent is not None:
             return _again(session, sent, name, back, left)
-        pile = done if back else undone
-        chosen = next((row for row in reversed(pile) if of is None or row.id == of), None)
+        chosen = _chosen(done if back else undone, of)
         if chosen is None:
             return None
         row_id = append(session, dataset_id, _row(session, chosen, event, back))
         return Change(row_id, chosen.sample_id, chosen.verdict, chosen.class_id, left - 1, chosen.id)
+
+
+def _chosen(pile: list[Row], of: int | None) -> Row | None:
+    """The top of the pile, or the row `of` unless another on the same image lies on it."""
+    covered: set[int] = set()
+    for row in reversed(pile):
+        if of is None or row.id == of:
+            return None if row.sample_id in covered else row
+        covered.add(row.sample_id)
+    return None
 
 
 def _row(session: Session, chosen: Row, event: str, back: bool) -> Annotation:

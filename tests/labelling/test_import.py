@@ -19,14 +19,12 @@ from engines.jobs.context import JobContext
 from engines.jobs.registry import find_kind
 from engines.labelling import check_chain, effective_labels, suggestions
 from engines.labelling.imports import (
-    AMBIGUOUS,
     CONTRADICTION,
-    NO_NAME,
     UNKNOWN_CLASS,
-    UNKNOWN_IMAGE,
     explain,
     import_labels,
 )
+from engines.labelling.recognise import AMBIGUOUS, NO_NAME, UNKNOWN_IMAGE
 from engines.store import Annotation, Occasion, Sample, Verdict, Workspace
 from tests.labelling.conftest import Clinic
 from tests.labelling.pictures import draw
