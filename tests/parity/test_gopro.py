@@ -124,6 +124,20 @@ def test_the_first_view_is_left_alone(backbone: Backbone, monkeypatch: pytest.Mo
     assert torch.equal(seen[1], views)
 
 
+def test_each_view_is_altered_from_its_own_crop(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: list[tuple[Tensor, Any]] = []
+
+    def altered(self: GOPro, pixels: Tensor, change: Any) -> Tensor:
+        changed.append((pixels, change))
+        return pixels
+
+    monkeypatch.setattr(GOPro, "altered", altered)
+    views = torch.stack([crops(backbone) + 0.1 * number for number in range(3)])
+    fresh(backbone).backward(views, LABELS)
+    assert [change for _, change in changed] == [MOCO, AUGMIX]
+    assert all(torch.equal(pixels, view) for (pixels, _), view in zip(changed, views[1:], strict=True))
+
+
 def test_it_learns_and_resumes_exactly(backbone: Backbone, tmp_path: Path) -> None:
     pixels = crops(backbone)
     examples = Examples(LABELS, pixels=lambda indices, epoch: pixels[indices])
