@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,7 @@ class _Simulation:
         each = [float(right[self.true == label].mean()) for label in np.unique(self.true)]
         return {"accuracy": float(right.mean()), "class_accuracy": float(np.mean(each))}
 
+    @cached_property
     def _zero_shot(self) -> dict[str, float]:
         ready_made = create_method("zero-shot", self.backbone, self.stage.class_names)
         return self._right(probabilities(ready_made, self.tested).argmax(axis=1))
@@ -203,7 +205,7 @@ class _Simulation:
             "undescribed": [
                 n for n, own in zip(self.stage.class_names, self.stage.descriptions, strict=True) if not own
             ],
-            "zero_shot": self._zero_shot(),
+            "zero_shot": self._zero_shot,
             "rows": state.rows,
             "picks": state.picks,
         }

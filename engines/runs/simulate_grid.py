@@ -135,9 +135,9 @@ def submit_simulation(workspace: Workspace, request: SimulationRequest, resume: 
     shared = check_simulation(workspace, request)
     folder = f"exports/simulations/{_name(workspace, shared)}"
     grid = Grid(workspace.path / folder)
-    for strategy in request.strategies:
-        for balanced in request.balanced:
-            for seed in request.seeds:
+    for seed in request.seeds:  # outermost: what is done at any time compares all strategies
+        for strategy in request.strategies:
+            for balanced in request.balanced:
                 cell = Cell(simulation=shared, folder=folder, strategy=strategy, balanced=balanced, seed=seed)
                 grid.cells.append(cell)
     open_jobs = _open_jobs(workspace)

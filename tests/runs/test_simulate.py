@@ -240,7 +240,7 @@ def test_every_cell_is_a_job_and_resume_repeats_nothing(ws: Workspace, dataset_i
     asked = request(dataset_id, strategies=["random", "entropy"], seeds=[1, 2], rounds=2, settings={"n_ctx": 5})
     first = submit_simulation(ws, asked)
     assert [(c.strategy, c.balanced, c.seed) for c in first.cells] == [
-        (s, b, n) for s in ("random", "entropy") for b in (False, True) for n in (1, 2)
+        (s, b, n) for n in (1, 2) for s in ("random", "entropy") for b in (False, True)
     ]
     assert queued == first.cells
     assert submit_simulation(ws, asked).waiting == first.waiting, "what waits already is not queued twice"
