@@ -69,8 +69,9 @@ def import_labels(
 ) -> LabelImport:
     """Take in the labels of a table, a COCO file or a folder with a folder per class.
 
-    Images are recognised by their content (SHA-256) first, then by name; the more of a path agrees the better, and a
-    name that fits several images equally well is refused. What cannot be used is told row by row, the rest comes in.
+    Images are recognised by their content (SHA-256) if the file tells it, otherwise by name: one path must be the end
+    of the other, and a name that fits several images is refused. What cannot be used is told row by row, the rest
+    comes in.
     The same file twice adds nothing; a changed file adds what changed, and its word is the newest.
 
     Args:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from sqlalchemy import select
 
+from engines.data.images import DICOM_SUFFIXES, SUFFIXES
 from engines.data.names import clean
 from engines.errors import DataError
 from engines.labelling.label_files import Said
@@ -18,7 +19,11 @@ from engines.store.workspace import Workspace
 
 UNKNOWN_IMAGE = "no image of the data set is called so"
 AMBIGUOUS = "several images of the data set are called so"
+OTHER_CONTENT = "no image of the data set has this content (SHA-256)"
 NO_NAME = "it does not say which image it is about"
+
+Parts = tuple[str, ...]
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def find_image(workspace: Workspace, dataset_id: int, text: str) -> int:
@@ -43,18 +48,21 @@ class Recogniser:
     def __init__(self, workspace: Workspace, dataset_id: int) -> None:
         self.classes: dict[str, int] = {}
         self.hashes: dict[str, list[int]] = defaultdict(list)
-        self.paths: dict[int, list[tuple[str, ...]]] = {}
-        self.names: dict[str, set[int]] = defaultdict(set)
+        self.paths: dict[int, list[Parts]] = {}
+        self.whole: dict[Parts, set[int]] = defaultdict(set)
+        self.ends: dict[Parts, set[int]] = defaultdict(set)  # by the last part, and by the last two
         with workspace.session() as session:
             for each in live_dataset(session, dataset_id).classes:
                 self.classes[each.name] = each.id
             columns = (Sample.id, Sample.name, Sample.file, Sample.sha256)
             for row in session.execute(select(*columns).where(Sample.dataset_id == dataset_id)):
                 self.hashes[row.sha256].append(row.id)
-                self.paths[row.id] = [_parts(row.name), _parts(row.file)]
-                for parts in self.paths[row.id]:
-                    self.names[parts[-1]].add(row.id)
-                    self.names[_stem(parts[-1])].add(row.id)
+                paths = [_parts(row.name), _parts(row.file)]
+                self.paths[row.id] = [*paths, *map(_bare, paths)]
+                for path in self.paths[row.id]:
+                    self.whole[path].add(row.id)
+                    self.ends[path[-1:]].add(row.id)
+                    self.ends[path[-2:]].add(row.id)
 
     def find_class(self, label: str) -> int | None:
         """By its name; letters' case counts only where it has to."""
@@ -67,46 +75,51 @@ class Recogniser:
         """The image, several with the same content, or why it cannot be told."""
         if said.refused:
             return said.refused
-        for digest in (said.sha256, _digest(said.file)):
-            if digest and digest in self.hashes:
-                return self.hashes[digest]
-        if not said.names:
-            return UNKNOWN_IMAGE if said.sha256 else NO_NAME
-        reason = UNKNOWN_IMAGE
+        if _SHA256.fullmatch(said.sha256):
+            return self.hashes.get(said.sha256) or OTHER_CONTENT
+        digest = _digest(said.file)
+        if digest in self.hashes:
+            return self.hashes[digest]
+        reason = UNKNOWN_IMAGE if said.names else NO_NAME
         for name in said.names:
-            best = self._by_name(_parts(name))
-            if len(best) == 1:
-                return best
-            reason = AMBIGUOUS if best else reason
+            fitting = self._by_name(_parts(name))
+            if len(fitting) == 1:
+                return fitting
+            reason = AMBIGUOUS if fitting else reason
         return reason
 
-    def _by_name(self, wanted: tuple[str, ...]) -> list[int]:
-        """Images whose path agrees with `wanted` in most places, counted from the end."""
-        for last in dict.fromkeys((wanted[-1], _stem(wanted[-1]))):
-            agreeing: dict[int, list[int]] = defaultdict(list)
-            for sample in self.names.get(last, ()):
-                agreeing[max(_common(wanted[:-1], parts[:-1]) for parts in self.paths[sample])].append(sample)
-            if agreeing:
-                return agreeing[max(agreeing)]
+    def _by_name(self, wanted: Parts) -> list[int]:
+        """Images with this path, or one that is the end of the other; an ending such as .png may be missing.
+
+        Nothing looser: what is only called alike in another folder may be of another patient.
+        """
+        for parts in (wanted, _bare(wanted)):
+            if found := self.whole.get(parts):
+                return sorted(found)
+            fitting = {
+                sample
+                for sample in self.ends.get(parts[-2:], ())
+                if len(parts) == 1 or any(_ends(path, parts) for path in self.paths[sample])
+            }
+            if found := fitting | self.whole.get(parts[-1:], set()):
+                return sorted(found)
         return []
 
 
-def _parts(name: str) -> tuple[str, ...]:
+def _parts(name: str) -> Parts:
     return tuple(clean(part) for part in PurePosixPath(name.replace("\\", "/")).parts) or ("",)
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
+def _bare(path: Parts) -> Parts:
+    """Without an ending such as .png; other dots, as in the numbers that DICOM files are called by, are no ending."""
+    last = PurePosixPath(path[-1])
+    return (*path[:-1], last.stem) if last.suffix.lower() in SUFFIXES | DICOM_SUFFIXES else path
 
 
-def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    """How many places agree, counted from the end."""
-    count = 0
-    for a, b in zip(reversed(one), reversed(other), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def _ends(one: Parts, other: Parts) -> bool:
+    """Whether the shorter of two paths is the end of the longer."""
+    length = min(len(one), len(other))
+    return one[-length:] == other[-length:]
 
 
 def _digest(file: Path | None) -> str:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from engines.labelling.imports import (
     explain,
     import_labels,
 )
-from engines.labelling.recognise import AMBIGUOUS, NO_NAME, UNKNOWN_IMAGE
+from engines.labelling.recognise import AMBIGUOUS, NO_NAME, OTHER_CONTENT, UNKNOWN_IMAGE, find_image
 from engines.store import Annotation, Occasion, Sample, Verdict, Workspace
 from tests.labelling.conftest import Clinic
 from tests.labelling.pictures import draw
@@ -148,9 +149,11 @@ class TestTables:
 
 class TestRecognising:
     def test_content_beats_name(self, clinic: Clinic, table: Table) -> None:
-        file = table([["name", "sha256", "label"], ["0.png", f"{4:064x}", "a"], ["5.png", "f" * 64, "b"]])
-        import_labels(clinic.workspace, clinic.id, file, "labels", "Anna")
-        assert labels(clinic) == {4: "a", 5: "b"}  # an unknown content leaves the name
+        given = [["0.png", f"{4:064x}", "a"], ["5.png", "f" * 64, "b"], ["3.png", "md5 of it", "c"]]
+        file = table([["name", "sha256", "label"], *given])
+        report = import_labels(clinic.workspace, clinic.id, file, "labels", "Anna")
+        assert labels(clinic) == {4: "a", 3: "c"}
+        assert report.reasons == {OTHER_CONTENT: 1}  # another image that is called alike
 
     def test_files_beside_the_table_are_looked_at(self, clinic: Clinic, table: Table, tmp_path: Path) -> None:
         draw(tmp_path / "scans/whatever.png", 3)
@@ -170,7 +173,7 @@ class TestRecognising:
     @pytest.mark.parametrize(
         ("name", "number"),
         [
-            ("train/x/0.png", 0), ("x/0.png", 0), ("C:\\data\\x\\0.png", 0), ("/home/me/train/x/0.png", 0),
+            ("train/x/0.png", 0), ("x/0.png", 0), ("C:\\data\\train\\x\\0.png", 0), ("/home/me/train/x/0.png", 0),
             ("train/y/0.png", 1), ("y/0", 1), ("other.png", 2), ("somewhere/other.png", 2), ("other", 2),
             ("other.jpeg", 2), ("./other.png", 2), ("image 5, frame 2", 3), ("=evil.png", 4), ("'=evil.png", 4),
         ],
@@ -184,7 +187,7 @@ class TestRecognising:
         import_labels(clinic.workspace, clinic.id, table([["name", "label"], [name, "a"]]), "labels", "Anna")
         assert labels(clinic) == {number: "a"}
 
-    @pytest.mark.parametrize("name", ["0.png", "0", "z/0.png", "elsewhere/deep/0.png"])
+    @pytest.mark.parametrize("name", ["0.png", "0", "0.jpg"])
     def test_ambiguous_names_are_refused(self, clinic: Clinic, table: Table, name: str) -> None:
         rename(clinic, {0: "train/x/0.png", 1: "train/y/0.png"})
         with clinic.workspace.session() as session:
@@ -196,6 +199,41 @@ class TestRecognising:
         assert labels(clinic) == {2: "b"}
         (refused,) = report.refused_rows
         assert (refused.where, refused.image, refused.reason) == ("row 2", name, AMBIGUOUS)
+
+    @pytest.mark.parametrize("name", ["patient 2/0.png", "y/patient 1/0.png", "1.2.840.9", "patient 1/0.png/x"])
+    def test_what_lies_elsewhere_is_not_it(self, clinic: Clinic, table: Table, name: str) -> None:
+        rename(clinic, {0: "x/patient 1/0.png", 1: "1.2.840.7", 2: "x/patient 1/00.png"})
+        with clinic.workspace.session() as session:
+            for n, sample in enumerate(clinic.samples):
+                session.get_one(Sample, sample).file = f"media/{n}f.png"
+        report = import_labels(clinic.workspace, clinic.id, table([["name", "label"], [name, "a"]]), "labels", "Anna")
+        assert (report.added, report.reasons) == (0, {UNKNOWN_IMAGE: 1})
+
+    def test_many_images_of_one_name(self, make_clinic: Callable[..., Clinic], table: Table) -> None:
+        clinic = make_clinic(images=2000)
+        rename(clinic, {n: f"patient {n}/scan/image.png" for n in range(2000)})
+        given = [[f"patient {n}/scan/image.png", "a"] for n in range(0, 2000, 50)]
+        given += [[f"C:\\all\\patient {n}\\scan\\image.png", "b"] for n in range(1, 2000, 50)]
+        report = import_labels(
+            clinic.workspace, clinic.id, table([["name", "label"], *given, ["image.png", "c"]]), "labels", "Anna"
+        )
+        assert report.reasons == {AMBIGUOUS: 1}
+        assert labels(clinic) == {n: "a" if n % 50 == 0 else "b" for n in range(2000) if n % 50 < 2}
+
+    def test_one_image_by_whatever_it_is_called(self, clinic: Clinic) -> None:
+        rename(clinic, {0: "train/x/0.png", 1: "train/y/0.png"})
+        with clinic.workspace.session() as session:
+            for n, sample in enumerate(clinic.samples):
+                session.get_one(Sample, sample).file = f"media/{n}f.png"
+        find = partial(find_image, clinic.workspace, clinic.id)
+        assert find("y/0.png") == find("train/y/0") == find(f"{1:064X}") == clinic.samples[1]
+        assert find("5.png") == find(" 5 ") == clinic.samples[5]
+        number = clinic.samples[3] + 1000
+        for text in ("zebra.png", "", "f" * 64, str(number), "0/0.png/"):
+            with pytest.raises(DataError):
+                find(text)
+        with pytest.raises(DataError, match="Give more of its path"):
+            find("0.png")
 
     def test_what_cannot_be_used_is_told(self, clinic: Clinic, table: Table) -> None:
         given = [["no.png", "a"], ["0.png", "zebra"], ["1.png", "a"], ["1.png", "b"], ["", "c"], ["2.png", "b"]]
