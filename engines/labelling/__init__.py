@@ -5,8 +5,11 @@ from engines.labelling.answers import PoolAnswers, newest_answers, pool_answers,
 from engines.labelling.chain import ChainReport, check_chain
 from engines.labelling.coefficients import Measure
 from engines.labelling.consensus import Consensus, consensus, effective_labels, unlabelled
+from engines.labelling.export import LabelExport, LabelFormat, export_labels
+from engines.labelling.imports import LabelImport, import_labels
 from engines.labelling.progress import ClassProgress, LabelProgress, RoundProgress, progress, stop_hint, wilson
 from engines.labelling.queue import Task, adjudication_tasks, assign, tasks
+from engines.labelling.recognise import find_image
 from engines.labelling.rows import Standing, history, standing
 from engines.labelling.settings import LabelSettings, label_settings, save_label_settings
 from engines.labelling.undo import Change, redo, undo, undoable
@@ -21,6 +24,9 @@ __all__ = [
     "Consensus",
     "Dispute",
     "Entry",
+    "LabelExport",
+    "LabelFormat",
+    "LabelImport",
     "LabelProgress",
     "LabelSettings",
     "Measure",
@@ -37,7 +43,10 @@ __all__ = [
     "consensus",
     "disagreements",
     "effective_labels",
+    "export_labels",
+    "find_image",
     "history",
+    "import_labels",
     "label_settings",
     "newest_answers",
     "pool_answers",
