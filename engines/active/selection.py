@@ -110,7 +110,7 @@ def pick(
         rule: "corrected" (`pcb.corrected_pcb`) or "official" (`pcb.official_pcb`).
         gamma: share of all N rows that the strategy proposes to the balanced pick. At least four times the budget
             are proposed; for coreset and BADGE at most 20 and 50 times the budget.
-        candidates: number of proposals, instead of `gamma`.
+        candidates: number of proposals, instead of `gamma`; at least the budget is proposed.
         compat: "official" follows the official code to the random draw (balancing rule, int(gamma · N) candidates,
             float64, `random` and legacy NumPy streams), without its faults in BADGE's last batch.
         class_features: [C, D] text features of the classes. With them the corrected rule gives a class that nothing
@@ -124,7 +124,8 @@ def pick(
 
     Source: PCB (arXiv 2311.11178), section 3, and its official code.
     """
-    balanced, name = balanced or strategy.startswith(BALANCED), strategy.removeprefix(BALANCED)
+    name = str(strategy).removeprefix(BALANCED)
+    balanced = balanced or name != strategy
     kind = strategy_class(name)
     budget = checks.whole_number(budget, "budget", 1)
     if rule not in ("corrected", "official"):
@@ -141,9 +142,12 @@ def pick(
         return [_explained(ranking, position) for position in ranking.take(budget)]
     assert seen.probabilities is not None
     counts = checks.class_counts(labels, seen.labelled, seen.probabilities.shape[1])
+    gamma = checks.share(gamma, "gamma")
     if candidates is None:
-        candidates = _candidates(kind, len(seen.probabilities), budget, checks.share(gamma, "gamma"), official)
-    proposals = min(len(seen), max(budget, checks.whole_number(candidates, "number of candidates", 1)))
+        candidates = _candidates(kind, len(seen.probabilities), budget, gamma, official)
+    else:
+        candidates = checks.whole_number(candidates, "number of candidates", 1)
+    proposals = min(len(seen), max(budget, candidates))
     words = None if class_features is None else _class_features(class_features, seen)
     return _balanced(kind(seen), counts, budget, proposals, "official" if official else rule, words)
 
