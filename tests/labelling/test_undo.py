@@ -160,8 +160,8 @@ def test_it_survives_a_restart(clinic: Clinic) -> None:
 
 
 READERS = ("ada", "bob")
-IMAGES = 3
-OCCASIONS = (Occasion.READING, Occasion.REVIEW, Occasion.REPEAT, Occasion.ADJUDICATION)
+IMAGES = 2
+OCCASIONS = (Occasion.READING, Occasion.READING, Occasion.REVIEW, Occasion.REPEAT, Occasion.ADJUDICATION)
 
 
 @dataclass

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,13 @@ from engines.labelling import (
 )
 from engines.store import Annotation, Occasion, Verdict, Workspace
 from tests.labelling.conftest import Clinic, event
+
+
+def test_labelling_starts_in_no_time() -> None:
+    heavy = {"torch", "pandas", "sklearn", "scipy", "pyarrow", "open_clip", "cleanlab"}
+    script = f"import sys, engines.labelling; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def count(workspace: Workspace) -> int:
@@ -74,6 +83,10 @@ def test_another_window_of_the_same_reader(clinic: Clinic) -> None:
     assert count(clinic.workspace) == 1, "nothing is written over what the window did not know"
     meant = clinic.say(0, "b", seen=other.conflict.id)
     assert meant.conflict is None
+    late = clinic.say(0, "c", seen=first.id)
+    assert late.conflict is not None
+    assert (late.conflict.id, late.conflict.class_id) == (meant.id, clinic.classes["b"]), "the newest, not the first"
+    assert clinic.say(0, "b").id == meant.id
     assert standing(clinic.workspace, clinic.id, "ada")[clinic.samples[0]].class_id == clinic.classes["b"]
     undo(clinic.workspace, clinic.id, "ada", event())
     undo(clinic.workspace, clinic.id, "ada", event())
