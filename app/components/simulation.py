@@ -38,7 +38,8 @@ def simulation_figure(table: SimulationTable, title: str) -> Figure:
         shapes=shapes,
         annotations=notes,
         showlegend=True,
-        height=520,
+        height=540,
+        margin={"t": 110},  # a legend of two rows
     )
 
 
