@@ -248,6 +248,7 @@ def record_(
         event=new_event(),
         round_id=task.round_id if task else None,
         occasion=Occasion.ADJUDICATION if adjudicate else waiting,
+        aids={"from": "command line"},
     )
     receipt = record(ws, entry)
     if receipt.conflict is not None and replace:

@@ -100,8 +100,13 @@ class Content:
             )
         return found
 
-    def written(self, pictures: Iterable[Picture], place: Callable[[Picture], Path]) -> list[Picture]:
-        """Write images to where `place` says; returns those that are there."""
+    def written(
+        self,
+        pictures: Iterable[Picture],
+        place: Callable[[Picture], Path],
+        then: Callable[[Path], object] = lambda file: None,
+    ) -> list[Picture]:
+        """Write images to where `place` says, and do something with each file; returns those that are there."""
         wanted, kept = list(pictures), []
         for number, picture in enumerate(wanted):
             self.check_cancelled()
@@ -114,6 +119,7 @@ class Content:
                 target.unlink(missing_ok=True)
                 self.missing.append(picture)
             else:
+                then(target)
                 kept.append(picture)
         return kept
 

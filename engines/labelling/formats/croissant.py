@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,14 @@ def write(folder: Path, content: Content) -> list[str]:
 
 def _write_images(folder: Path, content: Content) -> list[Picture]:
     loose = folder / "images"
-    kept = content.written(content.labelled, lambda picture: loose / picture.file_name)
     with zipfile.ZipFile(folder / "images.zip", "w", zipfile.ZIP_STORED) as archive:
-        for picture in kept:
-            archive.write(loose / picture.file_name, picture.file_name)
-            (loose / picture.file_name).unlink()
-    if loose.is_dir():
-        loose.rmdir()
+
+        def take(file: Path) -> None:
+            archive.write(file, file.name)
+            file.unlink()
+
+        kept = content.written(content.labelled, lambda picture: loose / picture.file_name, take)
+    shutil.rmtree(loose)
     return kept
 
 
