@@ -89,9 +89,10 @@ def record(workspace: Workspace, entry: Entry) -> Receipt:
 
 
 def record_all(workspace: Workspace, entries: Sequence[Entry]) -> list[Receipt]:
-    """Keep verdicts of one data set, all or none of them, in one transaction; errors as for `record`.
+    """Keep verdicts of one data set in one transaction: after an error none is kept. Errors as for `record`.
 
-    What comes in files (`Occasion.IMPORT`) never conflicts: the newest file counts.
+    Each has its own receipt: a conflict keeps that one out, not the others. What comes in files (`Occasion.IMPORT`)
+    never conflicts: the newest file counts.
     """
     if not entries:
         return []
@@ -134,7 +135,6 @@ class _Batch:
         if sent is not None:
             if (sent.sample_id, sent.annotator, sent.verdict, sent.class_id) != _said(entry):
                 raise DataError("Two verdicts have the same event name.", "Reload the page, then try again.")
-            self.write()
             return Receipt(sent.id, doubled=True, others=others), others
         unknown = _unknown(entry, left)
         if unknown is not None and _same(entry, unknown):
