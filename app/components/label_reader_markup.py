@@ -105,6 +105,7 @@ _ONE = tag(
         data_part="stage",
     ),
     tag("p", data_part="why"),
+    tag("p", data_part="suggested", hidden=True),
     tag("p", data_part="state"),
     data_part="one",
     aria_label="One image",
@@ -133,7 +134,6 @@ _MANY = tag(
 
 _SIDE = tag(
     "aside",
-    tag("p", data_part="suggested", class_="pl-suggested", hidden=True),
     tag("h3", "Class"),
     tag(
         "input",

@@ -14,8 +14,15 @@ const grid = makeGrid({
   dataset: () => session.dataset,
   said: task => (task.said ? words(task.said) : ''),
   address: task => `${session.thumbnails}/${task.thumbnail}`,
+  chosen: tasks => { if (several()) onScreen(tasks[0]); },
   open: task => { session.at = session.tasks.indexOf(task); setView('one'); },
 });
+
+// Which image is in front of the reader, for other parts of the page: the one that is shown large, or the first selected.
+function onScreen(task) {
+  if (task) root.dataset.shown = task.sample;
+  else delete root.dataset.shown;
+}
 
 // --- words ------------------------------------------------------------------------
 
@@ -46,14 +53,16 @@ async function open() {
   const request = props.value ? JSON.parse(props.value) : null, turn = ++opening;
   session = null;
   ready = busy = false;
+  refused = '';
+  calm();
   root.hidden = !request;
-  delete root.dataset.shown;
+  onScreen(null);
   if (!request) return;
   part('title').textContent = 'One moment …';
   let answer = await insist('look', request, () => turn === opening);
   if (turn !== opening || !answer) return;
-  if (answer.problem) return worry(answer.problem);
-  session = {dataset: request.dataset, annotator: request.annotator, request, list: Boolean(request.samples)};
+  if (answer.problem) return refuse(answer.problem);
+  session = {dataset: request.dataset, annotator: request.annotator, request, list: Boolean(request.samples), changes: 0};
   take(answer);
   if (await sendLeftovers()) {
     answer = await insist('look', request, () => turn === opening);
@@ -113,8 +122,7 @@ async function decide(verdict, classId = null, comment = '') {
   const entries = tasks.map((task, place) => ({
     sample: task.sample, verdict, class_id: classId, comment, seen: task.seen || null, round_id: task.round,
     event: tasks.length > 1 ? `${press}-${place}` : press + randomName(8), occasion: task.occasion,
-    seconds: Math.round(1000 * spent) / 1000, model: task.top ? task.model || '' : '',
-    aids: {blind: here.blind, view: several() ? 'grid' : 'one', ...(task.top ? {suggestions: task.top} : {})},
+    seconds: Math.round(1000 * spent) / 1000, ...aidsOf(task),
   }));
   busy = true;
   root.dataset.busy = '';
@@ -122,6 +130,13 @@ async function decide(verdict, classId = null, comment = '') {
   busy = false;
   delete root.dataset.busy;
   if (kept && session === here) afterVerdict(tasks, verdict);
+}
+
+// What the reader saw beside the image. The grid shows no suggestions.
+function aidsOf(task) {
+  const aids = {blind: session.blind, view: several() ? 'grid' : 'one'};
+  if (several() || !task.top) return {aids};
+  return {aids: {...aids, suggestions: task.top}, model: task.model || ''};
 }
 
 // Have verdicts kept, and ask about those that another tab knows better; true when all is settled.
@@ -132,9 +147,11 @@ async function keep(entries, tasks) {
   sending.delete(name);
   if (!answer || session !== here) return false;
   if (answer.problem) {
-    worry(`This was not kept. ${answer.problem}`);
+    refuse(`This was not kept. ${answer.problem}`);
     return false;
   }
+  refused = '';
+  calm();
   const conflicts = [];
   let told = null;
   answer.receipts.forEach((receipt, place) => {
@@ -152,6 +169,7 @@ async function keep(entries, tasks) {
 
 function settle(task, said, receipt) {
   mirror(task, said);
+  session.changes++;
   const listed = {...said, thumbnail: task.thumbnail};
   if (task.thumbnail) session.past = [listed, ...session.past.filter(each => each.sample !== said.sample)].slice(0, PAST);
   session.undoable++;
@@ -180,6 +198,7 @@ function afterVerdict(tasks, verdict) {
     if (!session.list && !session.tasks.some(waits)) finish();
     return;
   }
+  part('stage').scrollIntoView({block: 'nearest'});
   forward();
   if (!session.list && session.kept % REFRESH === 0) refresh();
 }
@@ -195,8 +214,9 @@ function forward() {
 }
 
 async function refresh() {
-  const here = session, answer = await insist('look', here.request, () => session === here);
-  if (!answer || answer.problem || session !== here || busy) return;
+  const here = session, before = here.changes, answer = await insist('look', here.request, () => session === here);
+  // An answer from before a verdict was kept would bring its image back.
+  if (!answer || answer.problem || session !== here || busy || here.changes !== before) return;
   take(answer);
   drawPast();
   if (several()) grid.draw();
@@ -229,7 +249,8 @@ async function turnBack(what) {
   const answer = await insist('turn', {dataset: here.dataset, annotator: here.annotator, what, event: randomName(24)}, () => session === here);
   busy = false;
   if (!answer || session !== here) return;
-  if (answer.problem) return worry(answer.problem);
+  if (answer.problem) return refuse(answer.problem);
+  session.changes++;
   Object.assign(session, {past: answer.past, undoable: answer.undoable, redoable: answer.redoable, again: null});
   drawPast();
   if (!answer.verdict) return say(what === 'undo' ? 'There is nothing to take back.' : 'There is nothing to put back.');
@@ -267,8 +288,10 @@ function lookAgain(row) {
 
 function leave() {
   session.again = null;
-  if (view === 'many') drawView();
-  else show();
+  if (view === 'one') return show();
+  drawView();
+  drawShares([], null);
+  grid.mark();
 }
 
 // --- dialogs ----------------------------------------------------------------------
@@ -340,7 +363,7 @@ async function show() {
   screen.show(picture.missing === undefined ? picture : null);
   drawTask(task);
   ready = true;
-  root.dataset.shown = task.sample;
+  onScreen(task);
   since = looked = performance.now();
   preload();
 }
@@ -370,9 +393,18 @@ function setView(next) {
   if (view === 'one' && !session.list && session.tasks[session.at] && !waits(session.tasks[session.at]) && !session.tasks.some(waits)) return finish();
   if (view === 'one') return show();
   drawView();
+  drawShares([], null);
   grid.select(session.tasks.slice(session.at, session.at + 1));
   grid.none();
   grid.focus();
+}
+
+// From the grid to the image that was left, or if that is decided to the next one that waits.
+function toOne() {
+  const {tasks, at, list} = session, places = [...tasks.keys()];
+  const order = [...places.slice(at), ...places.slice(0, at)];
+  if (!list) session.at = order.find(place => waits(tasks[place])) ?? at;
+  setView('one');
 }
 
 function drawView() {
@@ -381,7 +413,7 @@ function drawView() {
   part('many').hidden = over || one;
   part('empty').hidden = !over;
   if (over) {
-    delete root.dataset.shown;
+    onScreen(null);
     part('empty-said').textContent = emptySentence();
   }
   part('again').hidden = !session.again;
@@ -409,13 +441,18 @@ function drawTask(task) {
   if (task.name) part('why').append(node('span', 'pl-quiet', ` ${task.name}`));
   const said = [task.said ? `You called it “${words(task.said)}” at ${task.said.time}.` : '', task.said && task.said.comment ? `“${task.said.comment}”` : '', task.others || ''];
   part('state').textContent = said.filter(Boolean).join(' ');
-  const shares = new Map(task.top || []);
+  drawShares(task.top || [], task.said);
+}
+
+// The suggestions, and the class that was given already; nothing is chosen beforehand.
+function drawShares(top, said) {
+  const shares = new Map(top);
   part('suggested').hidden = !shares.size;
-  part('suggested').textContent = `The model suggests: ${(task.top || []).map(([id, share]) => `${className(id)} ${share.toFixed(2)}`).join(' · ')}`;
+  part('suggested').textContent = `The model suggests: ${top.map(([id, share]) => `${className(id)} ${share.toFixed(2)}`).join(' · ')}`;
   for (const button of part('classes').children) {
     const share = shares.get(Number(button.dataset.class));
     button.querySelector('.pl-share').textContent = share === undefined ? '' : share.toFixed(2);
-    button.setAttribute('aria-pressed', Boolean(task.said && task.said.class_id === Number(button.dataset.class)));
+    button.setAttribute('aria-pressed', Boolean(said && said.class_id === Number(button.dataset.class)));
   }
 }
 
@@ -477,7 +514,7 @@ function browse(by) {
 const COMMANDS = {
   unsure: () => decide('unsure'), not_gradable: () => decide('not_gradable'), skip: () => decide('skip'), flag: openFlag,
   undo: () => turnBack('undo'), redo: () => turnBack('redo'), back: () => browse(-1), next: () => browse(1),
-  one: () => setView('one'), many: () => setView('many'), leave,
+  one: toOne, many: () => setView('many'), leave,
   'zoom-in': screen.zoomIn, 'zoom-out': screen.zoomOut, fit: screen.fit, 'own-size': screen.ownSize, reset: screen.reset,
   all: grid.all, none: grid.none, 'page-back': () => grid.turn(-1), 'page-next': () => grid.turn(1),
   retry: () => hurry && hurry(), 'flag-keep': keepFlag, 'flag-leave': () => part('flag-box').close(),
@@ -508,7 +545,7 @@ function commandOf(event) {
   }
   if (event.shiftKey && key === 'z') return COMMANDS.redo;
   if (key === 'Escape') return session.again ? leave : null;
-  if (key === 'v') return () => setView(view === 'one' ? 'many' : 'one');
+  if (key === 'v') return () => (view === 'one' ? setView('many') : toOne());
   if (key === '0') return screen.toggleSize;
   if (key === '[' || key === ']') return () => screen.brighter(key === ']' ? 10 : -10);
   if (key === '/' && !part('filter').hidden) return () => part('filter').focus();
@@ -564,5 +601,9 @@ part('filter').addEventListener('keydown', event => {
   if (found) decide('label', Number(found.dataset.class));
 });
 
+new ResizeObserver(() => {
+  root.classList.toggle('narrow', root.clientWidth < 860);
+  root.classList.toggle('narrowest', root.clientWidth < 600);
+}).observe(root);
 open();
 watch('value', open);

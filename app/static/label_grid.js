@@ -1,7 +1,8 @@
 // The reading screen, part 3: the queue as a grid of thumbnails, of which several can be selected.
 const PAGE = 60;
 
-// `host` gives tasks(), said(task) for what is decided, address(task), open(task).
+// `host` gives tasks(), dataset(), said(task) for what is decided, address(task); it is told of open(task) and
+// chosen(tasks).
 function makeGrid(host) {
   const cells = part('cells');
   let first = 0, focus = 0, anchor = 0, chosen = new Set();
@@ -41,6 +42,7 @@ function makeGrid(host) {
     });
     const all = host.tasks().length, last = Math.min(all, first + PAGE);
     part('selected').textContent = `${chosen.size} selected · ${all ? first + 1 : 0}–${last} of ${all}`;
+    host.chosen(shown().filter(task => chosen.has(task)));
     for (const [name, off] of [['page-back', first === 0], ['page-next', last >= all]]) element.querySelector(`[data-command="${name}"]`).disabled = off;
   }
 

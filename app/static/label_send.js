@@ -2,7 +2,7 @@
 // is sent again under the same name, so that it is kept once whatever happens in between.
 const OUTBOX = 'promptloupe-unsent';
 const PATIENCE = 20000, PAUSES = [500, 1000, 2000, 5000];
-let hurry = null;
+let hurry = null, refused = '';
 
 const randomName = length => [...crypto.getRandomValues(new Uint8Array(length / 2))].map(b => b.toString(16).padStart(2, '0')).join('');
 
@@ -28,6 +28,18 @@ const pause = time => new Promise(done => { hurry = done; setTimeout(done, time)
 function worry(what) {
   part('trouble').hidden = false;
   part('trouble-said').textContent = what;
+  element.querySelector('[data-command="retry"]').hidden = what === refused;
+}
+
+// What the server refused stays on the page until a verdict is kept.
+function refuse(what) {
+  refused = what;
+  worry(what);
+}
+
+function calm() {
+  if (refused) worry(refused);
+  else part('trouble').hidden = true;
 }
 
 // Ask until there is an answer, or nobody wants it any more.
@@ -36,7 +48,7 @@ async function insist(name, content, wanted = () => true) {
   for (let tries = 0; element.isConnected && wanted(); tries++) {
     const answer = await ask(name, content);
     if (answer && !answer.again) {
-      part('trouble').hidden = true;
+      calm();
       return answer;
     }
     worry((answer ? answer.problem : 'The server does not answer.') + held);

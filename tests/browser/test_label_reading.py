@@ -20,7 +20,8 @@ from app.components.html import tag
 from app.components.label_reader import LabelReader
 from app.context import AppContext
 from app.main import launch
-from engines.data import ImportRequest, import_dataset
+from engines.data import ImportRequest, import_dataset, thumbnail_path
+from engines.data.thumbnails import write_thumbnail
 from engines.labelling import PoolAnswers, label_settings, save_label_settings, save_pool_answers, standing
 from engines.store import Annotation, Occasion, Sample, SelectionRound, Verdict, Workspace
 from engines.store.browse import classes
@@ -309,6 +310,8 @@ def test_a_damaged_image_is_told_and_can_be_called_not_gradable(batch: Callable[
     with cells.workspace.session() as session:
         sample = session.get_one(Sample, cells.samples[0])
         Path(sample.file).write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+        sample.sha256 = "e" * 60 + f"{cells.id:04d}"
+        write_thumbnail(Image.new("RGB", (9, 9)), thumbnail_path(cells.workspace, sample))
     cells.open(page)
     assert shown(page) == cells.samples[0]
     expect(part(page, "problem")).to_contain_text("cannot be shown")
