@@ -80,7 +80,8 @@ def pager(first: int, shown: int, total: int, size: int = PAGE_SIZE, keys: bool 
 
     def button(label: str, place: int, words: str, key: str = "") -> Html:
         off = not 0 <= place <= last or place == first
-        return action(label, "page", place, "small", disabled=off, title=words, aria_label=words, data_key=(keys and key) or None)
+        named = (keys and key) or None
+        return action(label, "page", place, "small", disabled=off, title=words, aria_label=words, data_key=named)
 
     return tag(
         "div",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from time import perf_counter, sleep
 from typing import Any
 
 from sqlalchemy import func, select
@@ -10,11 +14,17 @@ from sqlalchemy import func, select
 from app.components.figures import BLUE, READY_MADE, VERMILION, Figure, figure
 from app.components.html import Html, action, join, notice, tag, term
 from app.components.words import counted, number, percent
-from engines.labelling import LabelProgress, RoundProgress
+from engines.errors import DataError
+from engines.labelling import LabelProgress, RoundProgress, progress
 from engines.store import Annotation, Dataset, LabelClass, SelectionRound, Workspace
 
 SHOWN = 12
 """Classes in the meter; the others are folded."""
+KEPT = 32
+"""Readers whose numbers are kept."""
+QUICK = 0.05
+"""Seconds of work after which the thread rests."""
+LONGEST_REST = 2.0
 WARNED = 4
 """Classes without a label that are named."""
 ACCURACY = term("right", "Share of the images set aside for testing that the prompt learned so far answers rightly.")
@@ -29,6 +39,41 @@ def stamp(workspace: Workspace, dataset_id: int, name: Any) -> str:
         images = session.scalar(select(Dataset.fingerprint).where(Dataset.id == dataset_id))
         classes = session.scalar(select(func.max(LabelClass.id)).where(LabelClass.dataset_id == dataset_id))
     return f"{dataset_id}/{name}/{verdict}/{rounds}/{images}/{classes}"
+
+
+class Numbers:
+    """How far each reader is, worked out beside the pages: with 100,000 images that takes longer than a page may wait.
+
+    One thread for all pages; it rests as long as it works, so that labelling goes first.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.thread = ThreadPoolExecutor(1, "label-progress")
+        self.known: OrderedDict[tuple[int, str], tuple[str, Future[LabelProgress]]] = OrderedDict()
+        self.lock = Lock()
+
+    def get(self, dataset_id: int, name: str, stamp: str, wait: float = 0.0) -> LabelProgress | None:
+        """The numbers as of `stamp`; None while they are worked out, which this begins and waits for `wait` seconds."""
+        with self.lock:
+            before, found = self.known.get((dataset_id, name), ("", None))
+            if found is None or (before != stamp and found.done()):
+                found, before = self.thread.submit(self._work_out, dataset_id, name), stamp
+                self.known[dataset_id, name] = before, found
+                while len(self.known) > KEPT:
+                    self.known.popitem(last=False)
+        try:
+            return found.result(wait) if before == stamp else None
+        except (TimeoutError, DataError):  # of a data set that has gone meanwhile there is nothing to tell
+            return None
+
+    def _work_out(self, dataset_id: int, name: str) -> LabelProgress:
+        began = perf_counter()
+        found = progress(self.workspace, dataset_id, name or None)
+        took = perf_counter() - began
+        if took > QUICK:
+            self.thread.submit(sleep, min(LONGEST_REST, took))
+        return found
 
 
 # --- beside the images ---------------------------------------------------------------

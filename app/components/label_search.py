@@ -62,19 +62,20 @@ class FindImages:
 
     def listen(self) -> None:
         desk, context = self.desk, self.desk.context
-        asked = [desk.dataset, self.words, self.fresh]
         for event in (self.search.click, self.words.submit):
-            self._slow(event, self.by_words, asked)
+            self.after(context.listen(event, searching, None, self.answer))
+        begun = context.listen(self.like.click, searching, None, self.answer)
         seen = [desk.dataset, desk.name, self.shown_sample, self.fresh]
-        self._slow(self.like.click, self.like_shown, seen, js=f"(d, n, s, f) => [d, n, ({ON_SCREEN})(), f]")
+        self._then(begun, self.like_shown, seen, js=f"(d, n, s, f) => [d, n, ({ON_SCREEN})(), f]")
         inputs = [desk.dataset, desk.name, self.found, self.fresh]
         context.listen(self.answer.action, self.act, inputs, [*self.answered, *desk.screen], every=True)
         context.on_tick(self.follow, self.found, self.answer)
 
-    def _slow(self, event: Any, fn: Any, inputs: list[Any], js: str | None = None) -> None:
-        """Say at once that the search has begun, then what it found."""
-        context = self.desk.context
-        begun = context.listen(event, _searching, None, self.answer)
+    def after(self, begun: Any) -> None:
+        """Search for the words once the listener `begun` has said that it is on its way."""
+        self._then(begun, self.by_words, [self.desk.dataset, self.words, self.fresh])
+
+    def _then(self, begun: Any, fn: Any, inputs: list[Any], js: str | None = None) -> None:
         begun.then(
             tell_errors(fn),
             inputs,
@@ -208,5 +209,6 @@ class FindImages:
         raise DataError("That cannot be done here.", "Search anew.")
 
 
-def _searching(*_: Any) -> Html:
+def searching() -> Html:
+    """What stands there until the search answers."""
     return tag("p", "Searching …", class_="pl-quiet")

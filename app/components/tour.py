@@ -7,8 +7,9 @@ from app.components.html import Html, tag, term
 STEPS = (
     ("Bring images in", "Open Data and choose a folder with one sub-folder per class. Nothing leaves this computer."),
     (
-        "Look at them",
-        "Check in the gallery that labels are right, and in the chart that every class has some images for testing.",
+        "Check labels, or give them",
+        "Check in the gallery of Data that labels are right. For images without labels open Label: the program picks "
+        "those that are worth your time, and one key is one label.",
     ),
     (
         "Ask the model without training",

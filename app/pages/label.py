@@ -17,7 +17,7 @@ from app.components.label_files import Files
 from app.components.label_history import History
 from app.components.label_reader import KEYS, LabelReader
 from app.components.label_review import LikelyErrors
-from app.components.label_search import FindImages
+from app.components.label_search import FindImages, searching
 from app.components.live import live_html, pressed
 from app.components.methods import begin_reading
 from app.components.plot import drawn, plot
@@ -26,7 +26,7 @@ from app.context import AppContext, Page
 from engines import jobs
 from engines.data.practice import practice_copy
 from engines.errors import ConfigError, DataError
-from engines.labelling import label_settings, progress, save_label_settings, tasks
+from engines.labelling import label_settings, save_label_settings, tasks
 from engines.store import Job, JobState
 from engines.store.browse import DatasetSummary, dataset_summaries, tally
 from engines.store.edit import set_classes
@@ -53,6 +53,7 @@ class LabelPage:
         begin_reading()
         self.context, self.workspace = context, context.workspace
         self.form = setup.SettingsForm(context.workspace)
+        self.numbers = views.Numbers(context.workspace)
 
     def build(self) -> None:
         context = self.context
@@ -178,8 +179,11 @@ class LabelPage:
         context.listen(
             self.reader.component.done, self.go_on, [self.dataset, self.name, self.showing], [self.awaited, *screen]
         )
-        found = [self.tabs, self.find.words, *self.find.answered]
-        context.listen(self.beside.action, self.search_class, self.dataset, found, every=True)
+        self.find.after(
+            context.listen(
+                self.beside.action, self.search_class, None, [self.tabs, self.find.words, self.find.answer], every=True
+            )
+        )
         looked = [self.round, self.awaited, *results, *screen]
         asked = [self.dataset, self.name, self.awaited, self.seen, self.showing]
         context.on_tick(self.keep_up, asked, looked)
@@ -209,14 +213,14 @@ class LabelPage:
         found = next(each for each in dataset_summaries(self.workspace) if each.id == chosen)
         settings = label_settings(self.workspace, chosen)
         naming, offering = found.classes < 2, self._nothing_to_label(found)
-        queue = [] if naming or not name else tasks(self.workspace, chosen, name)
         label = setup.summary(settings, found, name)
+        reading = not naming and bool(name) and has_rounds(self.workspace, chosen)
         return [
             chosen,
             name,
             gr.update(visible=False),
             gr.update(visible=True),
-            gr.update(label=label, open=not queue),
+            gr.update(label=label, open=not reading),
             gr.update(choices=list(sets.items()), value=chosen),
             gr.update(choices=list(dict.fromkeys([*readers, *([name] if name else [])])), value=name or None),
             *self.form.values(settings),
@@ -241,16 +245,15 @@ class LabelPage:
         return [name, gr.update(label=label), *self.open_queue(found.id, name)]
 
     def open_queue(self, dataset: Any, name: Any) -> list[Any]:
-        """The reader's queue on the reading screen, or a word on what to do where nothing waits.
+        """The reader's queue on the reading screen, or a word on what to do where there never was one.
 
-        An empty queue is opened all the same once there was a round: there the last verdicts can be taken back.
+        An empty queue is opened, too: there the last verdicts can be taken back. The screen tells that it is empty.
         """
         if not isinstance(dataset, int) or not name:
             return [self.reader.closed(), _nothing_yet("First say who you are."), ""]
-        queue = tasks(self.workspace, dataset, name)
-        if not queue and not has_rounds(self.workspace, dataset):
+        if not has_rounds(self.workspace, dataset):
             return [self.reader.closed(), _nothing_yet("Press “Next batch” to have the first ones picked."), ""]
-        return [self.reader.open(dataset, name), "" if queue else _empty_queue(), QUEUE if queue else ""]
+        return [self.reader.open(dataset, name), "", QUEUE]
 
     def save(self, changed: str) -> Any:
         """A listener that keeps the settings; a change of what is shown beside images shows them anew."""
@@ -342,13 +345,17 @@ class LabelPage:
             screen, remembered, awaited = self.open_queue(dataset, name), "", ""
         shown = self._round(newest, awaited)
         if views.stamp(self.workspace, dataset, name) != seen:
-            still = self.results(dataset, name)
+            still = self.results(dataset, name, wait=0)
         return [shown, remembered, *still, *screen]
 
-    def results(self, dataset: int, name: Any) -> list[Any]:
-        """The numbers beside the images and below them."""
+    def results(self, dataset: int, name: Any, wait: float = 0.05) -> list[Any]:
+        """The numbers beside the images and below them; those of a moment ago, or none, until they are worked out."""
         stamp = views.stamp(self.workspace, dataset, name)
-        found = progress(self.workspace, dataset, name or None)
+        found = self.numbers.get(dataset, str(name or ""), stamp, wait)
+        if found is None and not wait:
+            return [gr.skip()] * 4
+        if found is None:
+            return [tag("p", "Counting …", class_="pl-quiet"), "", drawn(None), ""]
         return [views.beside(found), views.outcome(found), drawn(views.curve(found)), stamp]
 
     def _round(self, job: Job | None, awaited: str) -> Html:
@@ -365,10 +372,10 @@ class LabelPage:
             return tag("div", notice("good", f"{counted(picked, 'more image')} picked.", more), go, class_="pl-offer")
         return tag("div", job_progress(job), class_="pl-card")
 
-    def search_class(self, dataset: Any, event: gr.EventData) -> list[Any]:
+    def search_class(self, event: gr.EventData) -> list[Any]:
         """From the warning on a class without labels to images that may show it."""
         _, value = pressed(event)
-        return [gr.Tabs(selected="find"), value, *self.find.by_words(dataset, value, True)]
+        return [gr.Tabs(selected="find"), value, searching()]
 
 
 def _is_ready(job: Job | None, awaited: Any) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import gradio as gr
+from sqlalchemy import func, select
 
 from app.components.html import Html, cards, empty_state, join, page_title, section, table, tag, term
 from app.components.icons import BARS, icon
@@ -17,7 +18,7 @@ from app.components.words import counted, moment, number, percent
 from app.context import AppContext, Page
 from engines import jobs
 from engines.backbones.places import local_models
-from engines.store import Job, JobState, Workspace
+from engines.store import Annotation, Dataset, Job, JobState, Sample, Verdict, Workspace
 from engines.store.browse import Glance, glance, labelled_images
 from engines.store.run_queries import Experiment, experiments
 
@@ -68,13 +69,37 @@ def steps(workspace: Workspace, held: Glance, found: Sequence[Experiment], activ
     """What there is to do, in order, each with its state in a line."""
     done = [each for each in found if each.state == "done"]
     trained = [each for each in done if each.method != "zero-shot"]
-    labelled, importing, training = labelled_images(workspace), _importing(active), _training(active)
+    labelled = labelled_images(workspace) + labelled_here(workspace)
+    importing, training = _importing(active), _training(active)
     return [
         Step("Import", importing or _imported(held), "data", held.datasets > 0, bool(importing)),
         Step("Label", _labelled(labelled, held.images), "label", labelled > 0),
         Step("Train", training or _trained(len(trained)), "train", bool(trained), bool(training)),
         Step("Compare", _comparable(len(done)), "runs", False),
     ]
+
+
+def labelled_here(workspace: Workspace) -> int:
+    """Images that came without a label and were given one on Label. Counted anew only when a verdict was added."""
+    with workspace.session() as session:
+        newest = session.scalar(select(func.max(Annotation.id))) or 0
+    return _count_labelled(workspace, newest) if newest else 0
+
+
+@lru_cache(maxsize=4)
+def _count_labelled(workspace: Workspace, newest: int) -> int:
+    taken_back = select(Annotation.refers_to).where(
+        Annotation.verdict == Verdict.UNDO, Annotation.refers_to.is_not(None)
+    )
+    query = (
+        select(func.count(func.distinct(Annotation.sample_id)))
+        .join(Sample, Sample.id == Annotation.sample_id)
+        .join(Dataset, Dataset.id == Sample.dataset_id)
+        .where(Annotation.verdict == Verdict.LABEL, Annotation.id <= newest, Annotation.id.not_in(taken_back))
+        .where(Sample.class_id.is_(None), Dataset.deleted_at.is_(None))
+    )
+    with workspace.session() as session:
+        return session.scalar(query) or 0
 
 
 def _importing(active: Sequence[Job]) -> str:

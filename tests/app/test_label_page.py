@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +15,11 @@ import pytest
 from app.components.label_agreement import figures
 from app.components.label_desk import LIST, QUEUE
 from app.context import AppContext
-from app.pages import label
+from app.pages import label, start
 from app.pages.label import LabelPage
 from engines import jobs
 from engines.errors import ConfigError, DataError
-from engines.labelling import Entry, agreement, label_settings, record
+from engines.labelling import Entry, agreement, label_settings, record, undo
 from engines.store import Dataset, Job, JobState, LabelClass, Occasion, Sample, SelectionRound, Verdict, Workspace
 
 HEAD = 7
@@ -55,11 +57,11 @@ def say(workspace: Workspace, dataset_id: int, reader: str, sample: int, class_i
     record(workspace, Entry(**entry, class_id=class_id, event=uuid4().hex, **more))
 
 
-def add_round(workspace: Workspace, dataset_id: int, samples: list[int], **more: Any) -> None:
+def add_round(workspace: Workspace, dataset_id: int, samples: list[int], number: int = 1) -> None:
     with workspace.session() as session:
         picks = [{"sample": s, "why": "?", "predicted": None, "readers": 1} for s in samples]
         session.add(
-            SelectionRound(dataset_id=dataset_id, number=1, strategy="entropy", budget=len(picks), picks=picks, **more)
+            SelectionRound(dataset_id=dataset_id, number=number, strategy="entropy", budget=len(picks), picks=picks)
         )
 
 
@@ -73,6 +75,20 @@ def built(workspace: Workspace) -> LabelPage:
 @pytest.fixture(scope="module")
 def page(workspace: Workspace) -> LabelPage:
     return built(workspace)
+
+
+def eventually(ask: Callable[[], Any], fits: Callable[[Any], bool]) -> Any:
+    """What `ask` says as soon as it fits: numbers are worked out beside the page."""
+    for _ in range(600):
+        if fits(said := ask()):
+            return said
+        time.sleep(0.05)
+    raise AssertionError(said)
+
+
+def numbers(page: LabelPage, dataset_id: int, name: str) -> list[Any]:
+    """The meter, the sentence, the curve and their stamp."""
+    return eventually(lambda: page.results(dataset_id, name), lambda shown: bool(shown[-1]))
 
 
 def event(name: Any, value: Any) -> Any:
@@ -109,7 +125,7 @@ def test_whatever_the_browser_remembers_the_newest_data_set_is_shown(
     assert shown["setting-budget"] == 20
     assert shown["work"]["visible"]
     assert not shown["naming"]["visible"]
-    assert "&lt;i&gt;cyte" in shown["beside"]
+    assert "&lt;i&gt;cyte" in numbers(page, dataset, "Anna")[0]
     assert shown["reader"] == ""
 
 
@@ -121,7 +137,7 @@ def test_a_queue_is_opened_and_the_form_folded(workspace: Workspace, page: Label
     assert shown["showing"] == QUEUE
     assert '"annotator": "Anna"' in shown["reader"]
     assert not shown["setup"]["open"]
-    assert "<strong>5</strong> left in this round" in shown["beside"]
+    assert "<strong>5</strong> left in this round" in numbers(page, dataset, "Anna")[0]
     assert values(page, page.refresh(dataset, ""))["reader"] == ""
 
 
@@ -130,10 +146,16 @@ def test_an_empty_queue_stays_open_to_take_verdicts_back(workspace: Workspace, p
     samples, classes = ids(workspace, dataset)
     add_round(workspace, dataset, samples[:1])
     say(workspace, dataset, "Anna", samples[0], classes[0])
-    reader, place, showing = page.open_queue(dataset, "Anna")
+    reader, place, _ = page.open_queue(dataset, "Anna")
     assert reader
+    assert place == ""
+    awaited, _, place, showing = page.go_on(dataset, "Anna", QUEUE)  # as the screen says that it is empty
+    assert isinstance(awaited, dict)
     assert "Nothing waits to be read" in place
     assert showing == ""
+    add_round(workspace, dataset, samples[1:3], number=2)
+    assert page.go_on(dataset, "Anna", QUEUE)[3] == QUEUE
+    assert "You have looked at all of these" in page.go_on(dataset, "Anna", LIST)[2]
 
 
 def test_images_that_all_have_labels_can_be_practised_on(workspace: Workspace, page: LabelPage) -> None:
@@ -156,7 +178,7 @@ def test_classes_are_asked_for_and_named(workspace: Workspace, page: LabelPage) 
         page.name_classes(dataset, "one", "Anna")
     shown = values(page, page.name_classes(dataset, " red \n\nblue\nred", "Anna"))
     assert not shown["naming"]["visible"]
-    assert "blue" in shown["beside"]
+    assert "blue" in numbers(page, dataset, "Anna")[0]
 
 
 def test_a_batch_needs_a_name_and_settings_that_fit(
@@ -202,11 +224,11 @@ def test_a_round_that_is_ready_opens_by_itself_but_never_over_an_image(workspace
 def test_nothing_is_worked_out_while_nothing_changes(workspace: Workspace, page: LabelPage) -> None:
     dataset = add_dataset(workspace)
     samples, classes = ids(workspace, dataset)
-    stamp = page.results(dataset, "Anna")[-1]
+    stamp = numbers(page, dataset, "Anna")[-1]
     skipped = gr.skip()
     assert page.keep_up(dataset, "Anna", "", stamp, "")[2:6] == [skipped] * 4
     say(workspace, dataset, "Ben", samples[0], classes[0])
-    changed = page.keep_up(dataset, "Anna", "", stamp, "")
+    changed = eventually(lambda: page.keep_up(dataset, "Anna", "", stamp, ""), lambda shown: shown[2] != skipped)
     assert "<strong>1</strong> labelled so far" in changed[2]
     assert changed[5] != stamp
 
@@ -342,3 +364,18 @@ def test_a_log_that_was_changed_is_told(tmp_path: Path) -> None:
 def test_the_page_stands_between_data_and_train() -> None:
     assert label.PAGE.route == "label"
     assert 20 < label.PAGE.order < 40
+
+
+def test_start_counts_what_was_labelled_here(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "counted")
+    dataset = add_dataset(workspace, labelled=4)
+    samples, classes = ids(workspace, dataset)
+    assert start.labelled_here(workspace) == 0
+    for sample in samples[3:10]:  # the first of them came with a label
+        say(workspace, dataset, "Anna", sample, classes[0])
+    say(workspace, dataset, "Ben", samples[9], classes[1])
+    assert start.labelled_here(workspace) == 6
+    undo(workspace, dataset, "Anna", uuid4().hex)
+    assert start.labelled_here(workspace) == 6
+    undo(workspace, dataset, "Ben", uuid4().hex)
+    assert start.labelled_here(workspace) == 5

@@ -20,7 +20,7 @@ from engines.store.browse import classes
 from tests.browser.conftest import PATIENCE, Workbench, watch
 from tests.runs.conftest import COLOURS, write_shapes
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 LONG = 240_000
 """Milliseconds for what computes: starting the worker, looking at the images, training."""
 SHOWN = "#label-reader [data-shown]"
@@ -141,8 +141,7 @@ def test_a_newcomer_labels_a_round_by_keyboard_and_sees_the_curve(clinic: Workbe
 
     label(page, copy, 30 - 5)
     for _ in range(3):
-        page.keyboard.press("z")
-        expect(page.locator("#label-reader [data-busy]")).to_have_count(0)
+        press(page, "z")
     expect(page.locator("#label-beside")).to_contain_text("8 left in this round")
     assert len(copy.said(reader)) == 22
     page.reload()
