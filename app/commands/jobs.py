@@ -74,7 +74,7 @@ def retry(job: JobArgument, workspace: WorkspaceOption = None) -> None:
 
 def worker(
     scheduler: Annotated[str, typer.Option(help="Address of a scheduler, such as tcp://gpu-box:8786.")],
-    lanes: Annotated[str, typer.Option(help="long, interactive, or both with a comma.")] = "long",
+    lanes: Annotated[str, typer.Option(help="long, waited-for, interactive, or several with commas.")] = "long",
 ) -> None:
     """Offer this machine's processor or GPU to a scheduler elsewhere; runs until stopped."""
     from engines.jobs.worker import serve

@@ -108,7 +108,8 @@ def _workers(security: Security) -> dict[str, dict[str, Any]]:
     lanes = [(f"gpu-{gpu}", "long", {"CUDA_VISIBLE_DEVICES": gpu}, cores) for gpu in gpus] or [
         ("processor", "long", {}, cores)
     ]
-    lanes.append(("answers", "interactive", {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}, 1))
+    first = {"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}
+    lanes += [("batches", "waited-for", first, cores), ("answers", "interactive", first, 1)]
     return {name: _worker(security, lane, env, threads) for name, lane, env, threads in lanes}
 
 

@@ -18,7 +18,8 @@ from engines.prompts.settings import parse
 if TYPE_CHECKING:
     from engines.jobs.context import JobContext
 
-Lane = Literal["long", "interactive"]
+Lane = Literal["long", "waited-for", "interactive"]
+"""Long jobs; jobs that a person sits and waits for, which no training may hold up; answers within seconds."""
 PLUGINS = "PROMPTLOUPE_JOB_KINDS"
 """Environment variable: names of further modules that define kinds, separated by commas."""
 

@@ -10,14 +10,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from filelock import FileLock
 from sqlalchemy import update
 
 from engines.errors import Cancelled, JobError, PromptloupeError
 from engines.jobs.context import JobContext
-from engines.jobs.registry import find_kind
+from engines.jobs.registry import Lane, find_kind
 from engines.jobs.rows import finish
 from engines.store import Job, JobState, Workspace, now
 
@@ -133,9 +133,11 @@ def serve(scheduler: str, lanes: Sequence[str] = ("long",)) -> None:
     """
     from distributed import Client, Nanny
 
-    unknown = [lane for lane in lanes if lane not in ("long", "interactive")]
+    unknown = [lane for lane in lanes if lane not in get_args(Lane)]
     if unknown or not lanes:
-        raise JobError(f"There is no lane “{unknown[0] if unknown else ''}”.", "Lanes are long and interactive.")
+        raise JobError(
+            f"There is no lane “{unknown[0] if unknown else ''}”.", f"Lanes are {', '.join(get_args(Lane))}."
+        )
     try:
         Client(scheduler, timeout="10s", set_as_default=False).close()
     except (OSError, TimeoutError, ValueError) as error:

@@ -197,7 +197,7 @@ class Annotation(Base):
     program: Mapped[str] = mapped_column(String(40), default="", server_default="")
     """Version of this program."""
     chain: Mapped[str] = mapped_column(String(64), default="", server_default="")
-    """SHA-256 over this row and the one before it in the workspace: a row changed by hand breaks the chain."""
+    """SHA-256 over this row and the one before it in its data set: a row changed by hand breaks the chain."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

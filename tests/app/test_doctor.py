@@ -83,7 +83,7 @@ def test_damaged_workspace_and_unwritable_folder(tmp_path: Path, monkeypatch: py
 
 def test_background_engine(tmp_path: Path) -> None:
     assert "not running" in named(collect(tmp_path), "Background engine").finding
-    EngineFile(tmp_path).write("tcp://127.0.0.1:1", None, ["processor", "answers"])
+    EngineFile(tmp_path).write("tcp://127.0.0.1:1", None, ["processor", "answers"], "this program")
     assert named(collect(tmp_path), "Background engine").finding == "running, for processor, answers"
 
 

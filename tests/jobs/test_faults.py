@@ -115,6 +115,14 @@ def test_an_engine_of_an_older_program_gives_way_once_it_is_idle(ws: Workspace, 
         assert engine_pid(ws) == pid, "the new one must stay"
 
 
+def test_what_a_person_waits_for_does_not_wait_for_a_training(ws: Workspace, tmp_path: Path) -> None:
+    long = jobs.submit(ws, "toy-count", {"folder": str(tmp_path), "steps": 4000, "pause": 0.05})
+    until(lambda: row(ws, long).state is JobState.RUNNING)
+    waited_for = jobs.submit(ws, "toy-batch", {"text": "next, please"})
+    assert ended(ws, waited_for).result == {"text": "next, please"}
+    assert row(ws, long).state is JobState.RUNNING
+
+
 def test_the_engine_file_is_private_and_a_stale_one_is_noticed(ws: Workspace) -> None:
     jobs.ensure_engine(ws, wait=60)
     file = ws.path / "engine.json"
@@ -168,6 +176,8 @@ def test_a_scheduler_elsewhere(ws: Workspace, tmp_path: Path, monkeypatch: pytes
         job = ended(ws, jobs.submit(ws, "toy-count", {"folder": str(tmp_path), "steps": 3}), 90)
         assert job.result["total"] == 6
         assert psutil.Process(job.result["pid"]).ppid() != engine_pid(ws)
+        # A worker elsewhere that knows long jobs alone does those that somebody waits for too.
+        assert ended(ws, jobs.submit(ws, "toy-batch", {"text": "here too"}), 90).result == {"text": "here too"}
     finally:
         for process in (worker, scheduler):
             for member in [*psutil.Process(process.pid).children(recursive=True), process]:

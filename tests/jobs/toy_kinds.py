@@ -98,3 +98,13 @@ def echo(job: JobContext, payload: Echo) -> dict[str, Any]:
     if payload.text == "bad":
         raise DataError("That was bad.", "Say something else.")
     return {"text": payload.text, "pid": os.getpid()}
+
+
+class Batch(BaseModel):
+    text: str = ""
+
+
+@job_kind("toy-batch", lane="waited-for")
+def batch(job: JobContext, payload: Batch) -> dict[str, Any]:
+    """Something that a person waits for."""
+    return {"text": payload.text}

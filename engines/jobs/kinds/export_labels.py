@@ -16,7 +16,7 @@ class ExportLabelsPayload(BaseModel):
     audit: bool = False
 
 
-@job_kind("export_labels", lane="long", title=lambda payload: "Export labels")
+@job_kind("export_labels", lane="waited-for", title=lambda payload: "Export labels")
 def run(job: JobContext, payload: ExportLabelsPayload) -> dict[str, Any]:
     from engines.labelling.export import export_labels
 

@@ -20,7 +20,7 @@ class ImportLabelsPayload(BaseModel):
     label_column: str = ""
 
 
-@job_kind("import_labels", lane="long", title=lambda payload: "Import labels")
+@job_kind("import_labels", lane="waited-for", title=lambda payload: "Import labels")
 def run(job: JobContext, payload: ImportLabelsPayload) -> dict[str, Any]:
     from engines.labelling.imports import import_labels
 

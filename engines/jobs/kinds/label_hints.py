@@ -14,7 +14,7 @@ class LabelHintsPayload(BaseModel):
     backbone: str = "mini-clip"
 
 
-@job_kind("label_hints", lane="long", title=lambda payload: "Look for wrong labels")
+@job_kind("label_hints", lane="waited-for", title=lambda payload: "Look for wrong labels")
 def run(job: JobContext, payload: LabelHintsPayload) -> dict[str, Any]:
     from engines.runs.hints import label_hints
 

@@ -19,7 +19,7 @@ class LabelRoundPayload(BaseModel):
 
 @job_kind(
     "label_round",
-    lane="long",
+    lane="waited-for",
     title=lambda payload: "Measure the labels" if payload.measure_only else "Pick the next images to label",
 )
 def run(job: JobContext, payload: LabelRoundPayload) -> dict[str, Any]:
