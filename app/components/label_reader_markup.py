@@ -118,7 +118,7 @@ _MANY = tag(
         tag("span", data_part="selected", class_="pl-quiet"),
         tag(
             "span",
-            _small("Select all of this page", "all", "Select all of this page (Ctrl + A)"),
+            _small("Select all", "all", "Select all of this page (Ctrl + A)"),
             _small("Select none", "none", "Select none (Esc)"),
             _small("‹ Back", "page-back", "Page before (Page Up)"),
             _small("Next ›", "page-next", "Next page (Page Down)"),
