@@ -60,7 +60,7 @@ class History:
             self.check = gr.Button(
                 "Check that nothing was changed",
                 scale=0,
-                min_width=240,
+                min_width=304,
                 elem_id="label-check",
                 elem_classes="pl-beside",
             )

@@ -53,7 +53,11 @@ class SettingsForm:
             common["label"] = "How images are picked"
             choices = [(each.title, each.name) for each in strategies()]
             return gr.Dropdown(choices, value=field.default, info=strategy_sentence(field.default), scale=2, **common)
+        if field.kind == "number" and field.high is not None and field.high <= 1:
+            common["info"] = f"{field.info} 0.2 is one image in five."
+            return gr.Slider(field.low or 0, field.high, step=0.05, value=field.default, **common)
         if field.name == "backbone":
+            common["label"] = "Model"
             known = backbone_choices(field.default)
             return gr.Dropdown(known, value=field.default, info=field.info, allow_custom_value=True, **common)
         if field.name == "method":
@@ -76,7 +80,7 @@ class SettingsForm:
                     show_progress="hidden",
                     api_visibility="private",
                 )
-            elif not isinstance(part, gr.Dropdown):
+            elif not isinstance(part, gr.Dropdown | gr.Slider):
                 told_on_field(part, self.fields[name])
 
     def values(self, settings: LabelSettings) -> list[Any]:

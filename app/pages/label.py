@@ -22,7 +22,7 @@ from app.components.live import live_html, pressed
 from app.components.methods import begin_reading
 from app.components.plot import drawn, plot
 from app.components.words import counted
-from app.context import AppContext, Page
+from app.context import AppContext, Page, tell_errors
 from engines import jobs
 from engines.data.practice import practice_copy
 from engines.errors import ConfigError, DataError
@@ -153,10 +153,18 @@ class LabelPage:
             self.who.input, self.rename, [self.dataset, self.who], [self.name, self.setup, *self.desk.screen]
         )
         form.listen()
+        asked = [self.dataset, self.name, *settings]
         for name, part in form.parts.items():
-            event = part.release if isinstance(part, gr.Slider) else part.input
-            asked = [self.dataset, self.name, *settings]
-            context.listen(event, self.save(name), asked, [self.setup, *self.desk.screen])
+            gr.on(
+                [part.input],
+                tell_errors(self.save(name)),
+                asked,
+                [self.setup, *self.desk.screen],
+                trigger_mode="always_last",  # what is typed last is kept
+                concurrency_limit=None,
+                show_progress="hidden",
+                api_visibility="private",
+            )
         context.listen(self.save_names.click, self.name_classes, [self.dataset, self.names, self.name], everything)
         started = [*everything, self.tabs, *self.errors.shown]
         context.listen(self.offer.action, self.take_offer, [self.dataset, self.name], started)
@@ -324,7 +332,7 @@ class LabelPage:
         return [awaited, gr.skip(), *still]
 
     def go_on(self, dataset: Any, name: Any, showing: Any) -> list[Any]:
-        """The screen has nothing left: on to the rest of the queue, or to the word on what is next."""
+        """The screen has nothing left and says so: on to the rest of the queue where there is one."""
         if showing == LIST:
             back = action("Back to the queue", "queue", "", "small primary")
             said = tag("div", tag("span", "You have looked at all of these."), back, class_="pl-row")
@@ -332,7 +340,7 @@ class LabelPage:
         queue = tasks(self.workspace, dataset, name) if isinstance(dataset, int) and name else []
         if queue:
             return ["", self.reader.open(dataset, name), "", QUEUE]
-        return [gr.skip(), gr.skip(), _empty_queue(), ""]
+        return [gr.skip(), gr.skip(), "", ""]
 
     def keep_up(self, dataset: Any, name: Any, awaited: Any, seen: Any, showing: Any) -> list[Any]:
         """What has changed since the last second: the round at work, the numbers, the next images."""
@@ -385,7 +393,3 @@ def _is_ready(job: Job | None, awaited: Any) -> bool:
 
 def _nothing_yet(sentence: str) -> Html:
     return empty_state(GALLERY, f"The images that deserve your time will stand here, one after the other. {sentence}")
-
-
-def _empty_queue() -> Html:
-    return notice("info", "Nothing waits to be read.", "Press “Next batch”: the program picks the next images.")
