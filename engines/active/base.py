@@ -168,7 +168,6 @@ class Ranking(Strategy):
         super().__init__(pool)
         self.scores = self.score()
         self._order = np.argsort(self.scores, kind="stable")
-        self._start = 0
         self.free = np.ones(len(pool), np.bool_)
 
     @abstractmethod
@@ -176,10 +175,7 @@ class Ranking(Strategy):
         """[n] scores; the lowest is wanted most."""
 
     def take(self, count: int, among: Mask | None = None) -> list[int]:
-        order = self._order[self._start :]
         allowed = self.free if among is None else self.free & among
-        taken = order[allowed[order]][:count]
-        if among is None and len(taken):  # everything before the last one is now taken
-            self._start += int(np.flatnonzero(order == taken[-1])[0]) + 1
+        taken = self._order[allowed[self._order]][:count]
         self.free[taken] = False
         return [int(position) for position in taken]

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from engines.active import available_strategies, pick, select
+from engines.active import Randomness, available_strategies, pick, select
+from engines.active.base import Pool
+from engines.active.registry import strategy_class
 from engines.active.strategies.badge import class_factor
+from engines.active.strategies.coreset import Front
 from tests.active.pools import STRATEGIES, MadeUp, made_up, pools
 
 
@@ -37,9 +40,13 @@ def test_margin_is_smallest_first() -> None:
     assert select("margin", None, pool.probabilities, pool.labelled, 10) == rows[np.argsort(values[rows])][:10].tolist()
 
 
-@pytest.mark.parametrize(("size", "budget"), [(100, 30), (9000, 200)])
-def test_coreset_equals_the_greedy_with_all_distances(size: int, budget: int) -> None:
-    """In float64; the larger pool has more images than the front that is looked at."""
+@pytest.mark.parametrize(("size", "budget", "front"), [(100, 30, 4096), (9000, 200, 4096), (400, 200, 8)])
+def test_coreset_equals_the_greedy_with_all_distances(
+    size: int, budget: int, front: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64; two of the pools have more images than the front that is looked at."""
+    monkeypatch.setattr(Front, "SIZE", front)
+    monkeypatch.setattr(Front, "BLOCK", min(front, Front.BLOCK))
     pool = made_up(seed=5, size=size, classes=8, labelled=12)
     features = pool.features.astype(np.float64)
     nearest = (2 - 2 * features @ features[pool.labelled].T).min(axis=1)
@@ -97,6 +104,23 @@ def test_badge_draws_in_proportion_to_squared_distance(compat: str | None) -> No
             if share > 0
         )
         assert chi2 < 30  # 6 degrees of freedom: one in 25,000
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_ranking_goes_on_where_it_stopped(name: str, official: bool) -> None:
+    """Nothing twice, whatever a call was restricted to, until nothing is left."""
+    given = made_up(size=80)
+    rows = unlabelled(given)
+    pool = Pool(*given.arrays[:2], rows, given.labelled, Randomness(4), official)
+    ranking = strategy_class(name)(pool)
+    some = np.arange(len(rows)) % 3 == 0
+    first, second, third = ranking.take(10), ranking.take(7, some), ranking.take(12)
+    assert [len(first), len(second), len(third)] == [10, 7, 12]
+    assert all(some[second])
+    last = ranking.take(1000)
+    assert sorted(first + second + third + last) == list(range(len(rows)))
+    assert ranking.take(1) == ranking.take(1, some) == []
 
 
 def test_random_reaches_every_image_equally_often() -> None:

@@ -85,7 +85,7 @@ class Seeding:
 
     def _next(self, wheel: _Wheel, among: Mask | None) -> int | None:
         if self.nearest.centres:
-            drawn = self._draw_official() if self.pool.official else wheel.draw(self.pool.randomness.modern)
+            drawn = self._draw_official(among) if self.pool.official else wheel.draw(self.pool.randomness.modern)
             if drawn is not None:
                 return drawn
         allowed = np.flatnonzero(self.free if among is None else self.free & among)
@@ -101,16 +101,17 @@ class Seeding:
         self.nearest.squared[position] = 0
         self.free[position] = False
 
-    def _draw_official(self) -> int | None:
+    def _draw_official(self, among: Mask | None) -> int | None:
         self.nearest.refresh()
-        weights = self.nearest.squared.astype(np.float64)
+        allowed = self.free if among is None else self.free & among
+        weights = np.where(allowed, self.nearest.squared, 0)
         total = weights.sum()
         if total <= 0:
             return None
         sums = np.cumsum(weights / total)
         while True:
             position = min(int(np.searchsorted(sums, self.pool.randomness.legacy.uniform())), len(sums) - 1)
-            if self.free[position]:
+            if allowed[position]:
                 return position
 
 
