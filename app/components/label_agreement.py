@@ -160,9 +160,10 @@ def _nothing_twice(readers: Sequence[str]) -> Html:
 
 
 def _sentence(found: Agreement) -> Html:
-    who = " and ".join(found.readers) if len(found.readers) == 2 else f"{len(found.readers)} readers"
+    readers = list(dict.fromkeys(name for pair in found.pairs for name in (pair.first, pair.second)))
+    who = " and ".join(readers) if len(readers) == 2 else f"{len(readers)} readers"
     head = f"{who} said the same of {percent(found.percent.value)} of {counted(found.images, 'image')}"
-    kappa = found.pairs[0].kappa if len(found.readers) == 2 and found.pairs else found.fleiss
+    kappa = found.pairs[0].kappa if len(found.pairs) == 1 else found.fleiss
     if kappa.value is None:
         return tag("span", f"{head}. {kappa.why}")
     words = next((word for least, word in WORDS if kappa.value > least), "no better than chance")
@@ -170,7 +171,7 @@ def _sentence(found: Agreement) -> Html:
     unsure = " With so few images that may be luck." if low is None or low <= 0 < kappa.value else ""
     beyond = "beyond chance" if words != "no better than chance" else "that is"
     said = f"; {beyond}, the agreement is {words}" if words != "no better than chance" else f"; {beyond} {words}"
-    return tag("span", f"{head}{said} (kappa {kappa.value:.2f}{_between(kappa)}).{unsure}")
+    return tag("span", f"{head}{said} (kappa {_two(kappa.value)}{_between(kappa)}).{unsure}")
 
 
 def _coefficients(found: Agreement) -> Html:
@@ -201,7 +202,7 @@ def _confusion(pair: Pair, categories: Sequence[int | None], names: Mapping[int,
 def _again(pair: Pair) -> Html:
     """A reader against themselves, on images shown once more."""
     same = sum(row[place] for place, row in enumerate(pair.confusion))
-    kappa = f" (kappa {pair.kappa.value:.2f}{_between(pair.kappa)})" if pair.kappa.value is not None else ""
+    kappa = f" (kappa {_two(pair.kappa.value)}{_between(pair.kappa)})" if pair.kappa.value is not None else ""
     images = "image that was" if pair.images == 1 else "images that were"
     return tag("p", f"{pair.first} said the same again of {same} of {pair.images} {images} shown once more{kappa}.")
 
@@ -213,18 +214,23 @@ def _category(class_id: int | None, names: Mapping[int, str]) -> str:
 def _value(measure: Measure, share: bool = False) -> Html:
     if measure.value is None:
         return tag("span", "–", title=measure.why)
-    return tag("span", percent(measure.value) if share else f"{measure.value:.2f}")
+    return tag("span", percent(measure.value) if share else _two(measure.value))
 
 
 def _interval(measure: Measure, share: bool = False) -> str:
     if measure.interval is None:
         return "too few images" if measure.value is not None else ""
     low, high = measure.interval
-    return f"{percent(low)} to {percent(high)}" if share else f"{low:.2f} to {high:.2f}"
+    return f"{percent(low)} to {percent(high)}" if share else f"{_two(low)} to {_two(high)}"
 
 
 def _between(measure: Measure) -> str:
-    return f", {measure.interval[0]:.2f} to {measure.interval[1]:.2f}" if measure.interval else ""
+    return f", 95% interval {_two(measure.interval[0])} to {_two(measure.interval[1])}" if measure.interval else ""
+
+
+def _two(value: float) -> str:
+    """Two digits, and a minus that looks like one."""
+    return f"{value:.2f}".replace("-", "−")
 
 
 # --- what was said ----------------------------------------------------------------------

@@ -144,7 +144,7 @@ class LabelPage:
         context, form = self.context, self.form
         settings = form.components
         head = [self.empty, self.body, self.setup, self.chooser, self.who, *settings]
-        conditional = [self.naming, self.naming_words, self.names, self.offer, self.work]
+        conditional = [self.naming, self.naming_words, self.names, self.offer, self.work, self.next]
         results = [self.beside, self.sentence, self.curve, self.seen]
         everything = [self.dataset, self.name, *head, *conditional, *results, *self.desk.screen]
         context.on_load(self.open, [self.dataset, self.name], everything)
@@ -211,7 +211,7 @@ class LabelPage:
         sets = setup.offered_sets(self.workspace)
         name, readers = setup.reader_name(name), setup.known_readers(self.workspace)
         if not sets:
-            nothing = [gr.skip()] * (len(self.form.fields) + 5 + 4)
+            nothing = [gr.skip()] * (len(self.form.fields) + 6 + 4)
             return [
                 None, name, gr.update(value=setup.no_images(), visible=True), gr.update(visible=False),
                 gr.skip(), gr.update(choices=[], value=None), gr.update(choices=readers, value=name or None),
@@ -236,13 +236,16 @@ class LabelPage:
             setup.ask_for_classes(found) if naming else "",
             gr.skip() if naming else "",
             gr.update(value=setup.all_labelled(found) if offering else "", visible=offering),
-            gr.update(visible=not naming and not offering),
+            gr.update(visible=not naming),
+            gr.update(visible=not offering),
             *self.results(chosen, name),
-            *self.open_queue(chosen, name),
+            *([self.reader.closed(), "", ""] if offering else self.open_queue(chosen, name)),
         ]
 
     def _nothing_to_label(self, dataset: DatasetSummary) -> bool:
-        return dataset.classes >= 2 and not setup.unlabelled(tally(self.workspace, dataset.id))
+        """Whether all images came with a label, and none was ever picked for reading."""
+        with_labels = dataset.classes >= 2 and not setup.unlabelled(tally(self.workspace, dataset.id))
+        return with_labels and not has_rounds(self.workspace, dataset.id)
 
     def rename(self, dataset: Any, typed: Any) -> list[Any]:
         name = setup.reader_name(typed)
@@ -297,7 +300,7 @@ class LabelPage:
             shown = self.refresh(practice_copy(self.workspace, dataset), name)
             return [*shown, *[gr.skip()] * 3]
         self.errors.begin(dataset)
-        unchanged = 2 + 5 + len(self.form.fields) + 5 + 4 + 3
+        unchanged = 2 + 5 + len(self.form.fields) + 6 + 4 + 3
         return [*[gr.skip()] * unchanged, gr.Tabs(selected="errors"), *self.errors.look(dataset, name)]
 
     # --- rounds -----------------------------------------------------------------------
