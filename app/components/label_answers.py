@@ -7,72 +7,38 @@ the page writes as text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import takewhile
-from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import quote
+from typing import Any
 
-from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
-from app.components.words import moment
+from app.components.label_wire import (
+    AT_ONCE,
+    Asker,
+    ForPicture,
+    Keep,
+    Look,
+    Turn,
+    address,
+    is_read,
+    portions,
+    press_of,
+    said,
+    told,
+)
 from engines import labelling
 from engines.data.display import display_folder, display_picture
 from engines.errors import DataError
 from engines.labelling.rows import log, still_standing
 from engines.labelling.undo import piles
-from engines.store import Annotation, Occasion, Sample, SelectionRound, Verdict, Workspace
+from engines.store import Annotation, Occasion, Sample, SelectionRound, Workspace
 from engines.store.browse import classes
 
-AT_ONCE = 500
-"""Values in one query: data bases limit them."""
 PAST = 12
 """Verdicts that are listed for another look."""
 SUGGESTED = 3
-
-
-class _Reader(BaseModel):
-    dataset: int
-    annotator: str = Field(min_length=1, max_length=100)
-
-
-class _Look(_Reader):
-    samples: list[int] | None = None
-    occasion: Occasion = Occasion.REVIEW
-    title: str = ""
-
-
-class _Picture(BaseModel):
-    dataset: int
-    sample: int
-
-
-class _Verdict(BaseModel):
-    """One verdict as the page sends it; `engines.labelling.Entry` says what the parts mean."""
-
-    sample: int
-    verdict: Verdict
-    class_id: int | None = None
-    comment: str = ""
-    event: str
-    seen: int | None = None
-    round_id: int | None = None
-    occasion: Occasion = Occasion.READING
-    seconds: float | None = None
-    aids: dict[str, Any] = {}
-    model: str = ""
-
-
-class _Keep(_Reader):
-    entries: list[_Verdict] = Field(min_length=1, max_length=AT_ONCE)
-
-
-class _Turn(_Reader):
-    what: Literal["undo", "redo"]
-    event: str = Field(min_length=8, max_length=24)
 
 
 class ReaderAnswers:
@@ -83,7 +49,7 @@ class ReaderAnswers:
 
     def look(self, asked: Any) -> dict[str, Any]:
         """The queue of a reader, or a list of images, with what has been said of them."""
-        request = _Look.model_validate(asked)
+        request = Look.model_validate(asked)
         blind = labelling.label_settings(self.workspace, request.dataset).blind
         mark = self._newest_row()  # before anything else: a verdict of another window may come in between
         if request.samples is None:
@@ -94,12 +60,12 @@ class ReaderAnswers:
         # A repeated image must look like any other.
         repeated = {task["sample"] for task in tasks if task["occasion"] == Occasion.REPEAT}
         shown = [task["sample"] for task in tasks if task["sample"] not in repeated]
-        revealed = request.samples is not None and (not blind or request.occasion is Occasion.ADJUDICATION)
+        revealed = request.samples is not None and not blind
         return {
             "title": request.title,
             "blind": blind,
             "classes": [{"id": each.id, "name": each.name} for each in classes(self.workspace, request.dataset)],
-            "thumbnails": _address(self.workspace.folder("thumbnails")),
+            "thumbnails": address(self.workspace.folder("thumbnails")),
             "tasks": tasks,
             "standing": self._standing(request, shown, request.occasion),
             "others": self._said_by_others(request, shown) if revealed else {},
@@ -110,7 +76,7 @@ class ReaderAnswers:
 
     def picture(self, asked: Any) -> dict[str, Any]:
         """The picture of an image, or why there is none."""
-        request = _Picture.model_validate(asked)
+        request = ForPicture.model_validate(asked)
         with self.workspace.session() as session:
             sample = session.get(Sample, request.sample)
         if sample is None or sample.dataset_id != request.dataset:
@@ -119,12 +85,12 @@ class ReaderAnswers:
             picture = display_picture(self.workspace, sample)
         except DataError as error:
             return {"missing": str(error)}
-        url = f"{_address(display_folder(self.workspace))}/{picture.file}"
+        url = f"{address(display_folder(self.workspace))}/{picture.file}"
         return {**picture.model_dump(exclude={"file"}), "url": url}
 
     def keep(self, asked: Any) -> dict[str, Any]:
         """Keep verdicts, all or none. They are durable when this answers; one that came before is kept once."""
-        request = _Keep.model_validate(asked)
+        request = Keep.model_validate(asked)
         blind = labelling.label_settings(self.workspace, request.dataset).blind
         entries = [
             labelling.Entry(
@@ -137,21 +103,21 @@ class ReaderAnswers:
         ]
         receipts = labelling.record_all(self.workspace, entries)
         whys = self._whys(entries)
-        told = [
+        kept = [
             {
                 "sample": entry.sample_id,
                 "id": receipt.id,
-                "conflict": receipt.conflict and _told(receipt.conflict),
+                "conflict": receipt.conflict and told(receipt.conflict),
                 "others": self._others(request, entry.sample_id, receipt.others, blind),
                 "why": whys.get((entry.round_id, entry.sample_id), ""),
             }
             for entry, receipt in zip(entries, receipts, strict=True)
         ]
-        return {"receipts": told}
+        return {"receipts": kept}
 
     def turn(self, asked: Any) -> dict[str, Any]:
         """Take back or put back the newest step: a verdict, or all verdicts of one key press in the grid."""
-        request = _Turn.model_validate(asked)
+        request = Turn.model_validate(asked)
         step = partial(
             labelling.undo if request.what == "undo" else labelling.redo,
             self.workspace,
@@ -165,8 +131,8 @@ class ReaderAnswers:
         with self.workspace.session() as session:
             rows = session.scalars(select(Annotation).where(Annotation.event.startswith(f"{request.event}-"))).all()
         samples = [row.sample_id for row in rows]
-        queue = [task for task in self._queue(request, blind=False) if task["sample"] in samples] if samples else []
         blind = labelling.label_settings(self.workspace, request.dataset).blind
+        queue = [task for task in self._queue(request, blind) if task["sample"] in samples] if samples else []
         known = {task["sample"] for task in queue}
         queue += [
             {"sample": row.sample_id, "occasion": row.occasion.value, "round": row.round_id}
@@ -176,7 +142,7 @@ class ReaderAnswers:
         return {
             "verdict": first and {"verdict": first.verdict.value, "class_id": first.class_id},
             "tasks": self._with_images(request, queue, blind),
-            "standing": self._standing(request, samples),
+            "standing": self._standing(request, samples, rows[0].occasion if rows else Occasion.READING),
             "mark": max((row.id for row in rows), default=0),
             **self._past(request),
         }
@@ -187,7 +153,7 @@ class ReaderAnswers:
         with self.workspace.session() as session:
             return session.scalar(select(func.max(Annotation.id))) or 0
 
-    def _queue(self, reader: _Reader, blind: bool) -> list[dict[str, Any]]:
+    def _queue(self, reader: Asker, blind: bool) -> list[dict[str, Any]]:
         return [
             {
                 "sample": task.sample_id,
@@ -198,11 +164,11 @@ class ReaderAnswers:
             for task in labelling.tasks(self.workspace, reader.dataset, reader.annotator)
         ]
 
-    def _with_images(self, reader: _Reader, tasks: Sequence[dict[str, Any]], blind: bool) -> list[dict[str, Any]]:
+    def _with_images(self, reader: Asker, tasks: Sequence[dict[str, Any]], blind: bool) -> list[dict[str, Any]]:
         """Tasks whose image is in the data set, with its thumbnail, and unless blind its name and the suggestions."""
         found: dict[int, Any] = {}
         with self.workspace.session() as session:
-            for some in _portions([task["sample"] for task in tasks]):
+            for some in portions([task["sample"] for task in tasks]):
                 query = select(Sample.id, Sample.sha256, Sample.name)
                 rows = session.execute(query.where(Sample.id.in_(some), Sample.dataset_id == reader.dataset))
                 found |= {row.id: row for row in rows}
@@ -217,30 +183,30 @@ class ReaderAnswers:
         return complete
 
     def _standing(
-        self, reader: _Reader, samples: Sequence[int], occasion: Occasion = Occasion.READING
+        self, reader: Asker, samples: Sequence[int], occasion: Occasion = Occasion.READING
     ) -> dict[str, dict[str, Any]]:
         """What this reader says of each image now; in an adjudication the last word that was given there."""
         if not samples:
             return {}
         if occasion is not Occasion.ADJUDICATION:
             found = labelling.standing(self.workspace, reader.dataset, reader.annotator, samples)
-            return {str(sample): _told(said) for sample, said in found.items()}
+            return {str(sample): told(verdict) for sample, verdict in found.items()}
         with self.workspace.session() as session:
             rows = still_standing(log(session, reader.dataset, reader.annotator, samples))
-        return {str(row.sample_id): _told(row) for row in rows if row.occasion is occasion}
+        return {str(row.sample_id): told(row) for row in rows if row.occasion is occasion}
 
-    def _said_by_others(self, reader: _Reader, samples: Sequence[int]) -> dict[str, str]:
+    def _said_by_others(self, reader: Asker, samples: Sequence[int]) -> dict[str, str]:
         """Image -> what each other reader says of it, in words."""
         names = {each.id: each.name for each in classes(self.workspace, reader.dataset)}
         with self.workspace.session() as session:
-            rows = [row for row in still_standing(log(session, reader.dataset, sample_ids=samples)) if _is_read(row)]
+            rows = [row for row in still_standing(log(session, reader.dataset, sample_ids=samples)) if is_read(row)]
         newest = {(row.sample_id, row.annotator): row for row in rows if row.annotator != reader.annotator}
-        told: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {}
         for (sample, name), row in newest.items():
-            told.setdefault(str(sample), []).append(f"{name}: {said(row.verdict, row.class_id, names)}")
-        return {sample: "; ".join(parts) for sample, parts in told.items()}
+            found.setdefault(str(sample), []).append(f"{name}: {said(row.verdict, row.class_id, names)}")
+        return {sample: "; ".join(parts) for sample, parts in found.items()}
 
-    def _others(self, reader: _Reader, sample: int, others: Sequence[str], blind: bool) -> str:
+    def _others(self, reader: Asker, sample: int, others: Sequence[str], blind: bool) -> str:
         """After a verdict: whether somebody else has read the image, and unless blind with which result."""
         if not others:
             return ""
@@ -268,7 +234,7 @@ class ReaderAnswers:
             for sample, top in found.items()
         }
 
-    def _past(self, reader: _Reader) -> dict[str, Any]:
+    def _past(self, reader: Asker) -> dict[str, Any]:
         """The reader's newest verdicts that stand, and how many can be taken back and put back."""
         with self.workspace.session() as session:
             done, undone = piles(log(session, reader.dataset, reader.annotator.strip()))
@@ -276,64 +242,18 @@ class ReaderAnswers:
             query = select(Sample.id, Sample.sha256).where(Sample.id.in_({row.sample_id for row in newest}))
             images = dict(session.execute(query).tuples().all())
         past = [
-            {**_told(row), "sample": row.sample_id, "thumbnail": f"{sha[:2]}/{sha}.jpg"}
+            {**told(row), "sample": row.sample_id, "thumbnail": f"{sha[:2]}/{sha}.jpg"}
             for row in newest
             if (sha := images.get(row.sample_id))
         ]
         return {"past": past, "undoable": len(done), "redoable": len(undone)}
 
-    def _of_one_step(self, request: _Turn, row: int) -> list[int]:
+    def _of_one_step(self, request: Turn, row: int) -> list[int]:
         """The rows next in turn that were given with the same key press as `row`, which has just been turned."""
         with self.workspace.session() as session:
             done, undone = piles(log(session, request.dataset, request.annotator.strip()))
             ids = [each.id for each in reversed(done if request.what == "undo" else undone)][:AT_ONCE]
             query = select(Annotation.id, Annotation.event).where(Annotation.id.in_([row, *ids]))
             events = dict(session.execute(query).tuples().all())
-        press = _press(events.get(row))
-        return list(takewhile(lambda each: _press(events.get(each)) == press, ids)) if press else []
-
-
-def said(verdict: Verdict, class_id: int | None, names: Mapping[int, str]) -> str:
-    """A verdict in words: the class, or what else was said."""
-    words = {
-        Verdict.UNSURE: "unsure",
-        Verdict.NOT_GRADABLE: "not gradable",
-        Verdict.SKIP: "skipped",
-        Verdict.FLAG: "flagged",
-    }
-    return words.get(verdict) or names.get(class_id or 0, "a class that is gone")
-
-
-def _is_read(row: Any) -> bool:
-    return row.occasion in (Occasion.READING, Occasion.REVIEW)
-
-
-def _told(given: Any) -> dict[str, Any]:
-    """A verdict, a conflict or a row of the log for the page."""
-    return {
-        "id": given.id,
-        "verdict": given.verdict.value,
-        "class_id": given.class_id,
-        "comment": given.comment,
-        "time": _time(given.created_at),
-    }
-
-
-def _time(time: datetime) -> str:
-    """ "14:05" for today, else "12 Nov, 14:05"."""
-    local = time.astimezone()
-    return f"{local:%H:%M}" if local.date() == datetime.now().astimezone().date() else moment(time)
-
-
-def _press(event: str | None) -> str:
-    """What the events of one key press have in common: "<press>-<number>"; nothing for a verdict on its own."""
-    return (event or "").rpartition("-")[0]
-
-
-def _portions(values: Sequence[int]) -> Iterable[Sequence[int]]:
-    return (values[first : first + AT_ONCE] for first in range(0, len(values), AT_ONCE))
-
-
-def _address(folder: Path) -> str:
-    """Address of a folder that the page may read, relative so that it works below any address."""
-    return f"gradio_api/file={quote(str(folder))}"
+        press = press_of(events.get(row))
+        return list(takewhile(lambda each: press_of(events.get(each)) == press, ids)) if press else []

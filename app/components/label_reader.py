@@ -24,7 +24,7 @@ from engines.store import Occasion
 
 __all__ = ["KEYS", "LabelReader"]
 _STATIC = Path(__file__).parents[1] / "static"
-_SCRIPTS = ("label_picture.js", "label_send.js", "label_grid.js", "label.js")
+_SCRIPTS = ("label_picture.js", "label_send.js", "label_grid.js", "label.js", "label_show.js", "label_keys.js")
 log = logging.getLogger("promptloupe")
 
 

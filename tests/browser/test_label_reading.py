@@ -25,6 +25,7 @@ from engines.data.thumbnails import write_thumbnail
 from engines.labelling import PoolAnswers, label_settings, save_label_settings, save_pool_answers, standing
 from engines.store import Annotation, Occasion, Sample, SelectionRound, Verdict, Workspace
 from engines.store.browse import classes
+from engines.store.edit import set_classes
 from tests.browser.conftest import HARMFUL, PATIENCE, Workbench, watch, write_images
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -269,6 +270,9 @@ def test_a_blind_reader_sees_nothing_before_the_verdict(batch: Callable[..., Bat
     press(page, "1")
     expect(part(page, "before")).to_contain_text("It was picked because: uncertain, place 0")
     assert cells.rows()[0].aids["blind"] is True
+    page.keyboard.press("z")
+    expect_shown(page, cells.samples[0])
+    expect(part(page, "why")).to_be_empty()
 
 
 def test_an_assisted_reader_sees_three_suggestions(batch: Callable[..., Batch], page: Page) -> None:
@@ -375,6 +379,26 @@ def test_nothing_is_wider_than_the_window(batch: Callable[..., Batch], page: Pag
     page.keyboard.press("v")
     expect(page.get_by_role("option")).to_have_count(6)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_more_classes_than_digits_have_letters_and_a_search(batch: Callable[..., Batch], page: Page) -> None:
+    cells = batch(6)
+    set_classes(
+        cells.workspace,
+        cells.id,
+        [c.name for c in classes(cells.workspace, cells.id)] + [f"kind {n}" for n in range(4, 41)],
+    )
+    numbers = [each.id for each in classes(cells.workspace, cells.id)]
+    cells.open(page)
+    shown(page)
+    for key, place in (("9", 8), ("a", 9), ("e", 13), ("h", 14), ("x", 26)):  # f and g are commands
+        sample = press(page, key)
+        assert standing(cells.workspace, cells.id, "anna")[sample].class_id == numbers[place]
+    page.keyboard.press("/")
+    page.keyboard.type("kind 39")
+    page.keyboard.press("Enter")
+    expect(part(page, "empty")).to_be_visible()
+    assert cells.rows()[-1].class_id == numbers[38]
 
 
 # --- the grid ---------------------------------------------------------------------------
