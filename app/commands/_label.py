@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 from sqlalchemy import select
 
-from app.commands import _shared
 from engines.errors import DataError
 from engines.store import Dataset, LabelClass, Sample, Workspace
 
@@ -25,12 +23,6 @@ ReaderOption = Annotated[
 ]
 BackboneOption = Annotated[str, typer.Option(help="See: promptloupe backbones.")]
 LimitOption = Annotated[int, typer.Option(help="How many at most.", min=1)]
-
-
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print a table of names and comments, which may look like markup and are none."""
-    plain = [[escape(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    _shared.table([escape(column) for column in columns], plain, title)
 
 
 def new_event() -> str:

@@ -14,9 +14,8 @@ from app.commands._label import (
     NameArgument,
     class_names,
     image_names,
-    table,
 )
-from app.commands._shared import JsonOption, WorkspaceOption, emit, err, find_dataset, opened, out, percent, wait
+from app.commands._shared import JsonOption, WorkspaceOption, emit, err, find_dataset, opened, out, percent, table, wait
 from engines import jobs
 from engines.errors import WorkspaceError
 from engines.labelling import Measure, agreement, check_chain, disagreements

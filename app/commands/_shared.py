@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import select
 
 from app.workspaces import open_workspace
@@ -42,13 +44,20 @@ def emit(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print a table; columns whose name ends with `>` are aligned to the right."""
-    grid = Table(title=title or None, title_justify="left", header_style="bold")
+    """Print a table; columns whose name ends with `>` are aligned to the right.
+
+    Text is shown as it is: names of classes and files are no markup. A cell with colours is a `rich.text.Text`.
+    """
+    grid = Table(title=escape(title) or None, title_justify="left", header_style="bold")
     for column in columns:
-        grid.add_column(column.rstrip(">"), justify="right" if column.endswith(">") else "left")
+        grid.add_column(escape(column.rstrip(">")), justify="right" if column.endswith(">") else "left")
     for row in rows:
-        grid.add_row(*["" if cell is None else str(cell) for cell in row])
+        grid.add_row(*[_shown(cell) for cell in row])
     out.print(grid)
+
+
+def _shown(cell: Any) -> Text | str:
+    return cell if isinstance(cell, Text) else "" if cell is None else escape(str(cell))
 
 
 def percent(fraction: float | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from sqlalchemy import select
 
 from app.commands._shared import (
@@ -93,7 +94,7 @@ def bench(
     else:
         _print(result, request.protocol)
         for name, reason in grid.refused.items():
-            out.print(f"[dim]Left out: {method_entry(name).title}. {reason}[/]")
+            out.print(f"[dim]Left out: {method_entry(name).title}. {escape(reason)}[/]")
         out.print(f"Also as CSV, Markdown, LaTeX and a figure: {folder}")
     if failed:
         listed = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())

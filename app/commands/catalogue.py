@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from app.commands._shared import JsonOption, WorkspaceOption, emit, out, table
 from app.workspaces import default_workspace
@@ -64,6 +65,6 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     if as_json:
         emit({"state": ("ok", "warn", "fail")[worst], "checks": [asdict(check) for check in checks]})
     else:
-        sign = {"ok": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+        sign = {"ok": Text("✓", "green"), "warn": Text("!", "yellow"), "fail": Text("✗", "red")}
         table(["", "what", "found", "remedy"], [[sign[c.state], c.name, c.finding, c.remedy] for c in checks])
     raise typer.Exit(1 if worst == 2 else 0)

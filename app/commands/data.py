@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from app.commands._shared import JsonOption, WorkspaceOption, emit, err, find_dataset, opened, out, table, wait
 from engines import jobs
@@ -46,7 +47,7 @@ def import_(
 
 
 def _report(report: dict[str, object]) -> None:
-    out.print(f"Imported [bold]{report.get('name')}[/]: {report.get('imported', 0):,} images.")
+    out.print(f"Imported [bold]{escape(str(report.get('name')))}[/]: {report.get('imported', 0):,} images.")
     counts = report.get("counts")
     if isinstance(counts, dict) and counts:
         splits = sorted({split for by_split in counts.values() for split in by_split})
@@ -57,9 +58,9 @@ def _report(report: dict[str, object]) -> None:
     reasons = report.get("reasons")
     if isinstance(reasons, dict):
         for reason, count in reasons.items():
-            err.print(f"Left out {count:,}: {reason}")
+            err.print(f"Left out {count:,}: {escape(reason)}")
     for warning in report.get("warnings") or []:  # type: ignore[attr-defined]
-        err.print(f"[yellow]{warning}[/]")
+        err.print(f"[yellow]{escape(warning)}[/]")
     if template := report.get("template"):
         out.print(f"Published results of ready-made prompts (zero-shot) use the sentence: {template}", markup=False)
 
@@ -102,7 +103,7 @@ def show(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonOpt
         )
         return
     splits = sorted({split for by_split in counts.values() for split in by_split})
-    out.print(f"[bold]{dataset.name}[/], {dataset.size:,} images, {len(dataset.classes)} classes")
+    out.print(f"[bold]{escape(dataset.name)}[/], {dataset.size:,} images, {len(dataset.classes)} classes")
     table(["class", *(f"{s}>" for s in splits)], [[c, *(n.get(s, 0) for s in splits)] for c, n in counts.items()])
 
 
@@ -160,7 +161,7 @@ def export(
     if as_json:
         emit(row.result)
     else:
-        out.print(f"Written: {ws.resolve(str(row.result['path']))}")
+        out.print(f"Written: {ws.resolve(str(row.result['path']))}", markup=False)
 
 
 @data.command("remove")
@@ -174,7 +175,7 @@ def remove(name: NameArgument, workspace: WorkspaceOption = None, as_json: JsonO
     if as_json:
         emit({"removed": dataset.name, "id": dataset.id})
     else:
-        out.print(f"“{dataset.name}” is in the bin. Undo: promptloupe data restore {dataset.id}")
+        out.print(f"“{escape(dataset.name)}” is in the bin. Undo: promptloupe data restore {dataset.id}")
 
 
 @data.command("restore")
@@ -190,4 +191,4 @@ def restore(
     if as_json:
         emit({"restored": dataset.name, "id": dataset_id})
     else:
-        out.print(f"“{dataset.name}” is back.")
+        out.print(f"“{escape(dataset.name)}” is back.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from sqlalchemy import select
 
 from app.commands._shared import JsonOption, WorkspaceOption, emit, opened, out, percent, table, wait
@@ -51,9 +52,11 @@ def show(job: JobArgument, workspace: WorkspaceOption = None, as_json: JsonOptio
     if as_json:
         emit(_brief(row) | {"result": row.result, "error": row.error, "detail": row.detail, "log": log})
         return
-    out.print(f"[bold]{row.title or row.kind}[/]: {row.state.value}, {percent(row.progress)} {row.message}")
+    out.print(
+        f"[bold]{escape(row.title or row.kind)}[/]: {row.state.value}, {percent(row.progress)} {escape(row.message)}"
+    )
     if row.error:
-        out.print(f"[red]{row.error}[/]")
+        out.print(f"[red]{escape(row.error)}[/]")
     out.print(log, markup=False, highlight=False)
 
 

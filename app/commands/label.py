@@ -17,7 +17,6 @@ from app.commands._label import (
     label,
     needs_reader,
     new_event,
-    table,
 )
 from app.commands._shared import (
     JsonOption,
@@ -28,6 +27,7 @@ from app.commands._shared import (
     out,
     parse_settings,
     percent,
+    table,
     wait,
 )
 from app.commands.label_simulate import simulate

@@ -6,6 +6,7 @@ from statistics import mean, pstdev
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from sqlalchemy import select
 
 from app.commands._shared import JsonOption, WorkspaceOption, emit, opened, out, percent, table
@@ -68,7 +69,7 @@ def show(run: RunArgument, workspace: WorkspaceOption = None, as_json: JsonOptio
         ],
     )
     for note in row.summary.get("notes", []):
-        out.print(f"[dim]{note}[/]")
+        out.print(f"[dim]{escape(note)}[/]")
 
 
 @runs.command("compare")
@@ -127,7 +128,7 @@ def export(run: RunArgument, workspace: WorkspaceOption = None, as_json: JsonOpt
     if as_json:
         emit({"path": str(path)})
     else:
-        out.print(f"Written: {path}")
+        out.print(f"Written: {path}", markup=False)
 
 
 @runs.command("remove")
@@ -137,7 +138,7 @@ def remove(run: RunArgument, workspace: WorkspaceOption = None) -> None:
     row = _find(ws, run)
     with ws.session() as session:
         session.get_one(Run, row.id).deleted_at = now()
-    out.print(f"“{row.name}” is in the bin.")
+    out.print(f"“{escape(row.name)}” is in the bin.")
 
 
 def _find(ws: Workspace, run_id: str) -> Run:

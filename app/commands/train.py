@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from sqlalchemy import select
 
 from app.commands._shared import (
@@ -175,7 +176,7 @@ def predict(
     answers = row.result["answers"]
     for answer in answers:
         if "error" in answer:
-            err.print(f"[yellow]{answer['file']}: {answer['error']}[/]")
+            err.print(f"[yellow]{escape(answer['file'])}: {escape(answer['error'])}[/]")
         elif "score" in answer:
             rows.append([answer["file"], f"{answer['score']:.2f}", f"{answer['ready_made_score']:.2f}"])
         else:

@@ -245,3 +245,13 @@ def test_bench_refuses_in_words(run: Run, imported: dict[str, Any], arguments: l
     asked = {"--methods": "coop", "--datasets": "Shapes"} | dict(zip(arguments[::2], arguments[1::2], strict=True))
     failed = run("bench", *[part for pair in asked.items() for part in pair], code=1)
     assert said in failed.stderr
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.text import Text
+
+    from app.commands._shared import table
+
+    table(["class", "images>"], [["[/red]", 3], ["[bold]x[/bold]", None], [Text("✓", "green"), 1]], title="[nowhere")
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("[/red]", "[bold]x[/bold]", "✓", "[nowhere"))
