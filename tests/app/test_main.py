@@ -76,7 +76,7 @@ def test_all_pages_are_built_without_torch_and_with_one_clock_each(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     heavy, pages, timers, public = json.loads(done.stdout.splitlines()[-1])
     assert heavy == []
-    assert [title for _, title, _ in pages][1:3] == ["Data", "Train"]
+    assert [title for _, title, _ in pages][1:4] == ["Data", "Label", "Train"]
     assert timers == len(pages)
     assert public == []
 

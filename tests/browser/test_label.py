@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from engines.data import ImportRequest, import_dataset
 from engines.data.practice import practice_copy
-from engines.labelling import Entry, label_settings, record, save_label_settings, standing
+from engines.labelling import Entry, effective_labels, label_settings, record, save_label_settings, standing
 from engines.store import Annotation, Dataset, Job, JobState, Sample, SelectionRound, Verdict, Workspace
 from engines.store.browse import classes
 from tests.browser.conftest import PATIENCE, Workbench, watch
@@ -322,3 +322,26 @@ def test_the_settings_are_kept(clinic: Workbench, page: Page) -> None:
     expect(page.locator("#setting-budget input")).to_have_value("7")
     kept = label_settings(clinic.workspace, copy.id)
     assert (kept.budget, kept.balanced) == (7, False)
+
+
+def test_a_wrong_label_is_found_and_put_right(clinic: Workbench, page: Page, tmp_path: Path) -> None:
+    name = f"slips {uuid4().hex[:6]}"
+    source = write_shapes(tmp_path / name, train=15, test=6)
+    (source / "train" / "red thing" / "0.png").rename(source / "train" / "blue thing" / "slip.png")
+    imported = import_dataset(clinic.workspace, ImportRequest(source=str(source), name=name)).dataset_id
+    assert imported
+    page.goto(f"{clinic.url}label?data={name}")
+    page.locator("#label-offer").get_by_role("button", name="Look for wrong labels").click()
+    expect(page.get_by_role("tab", name="Likely errors")).to_have_attribute("aria-selected", "true")
+    hint = page.locator("#label-errors .pl-gallery button").first
+    expect(hint).to_contain_text("blue thing → red thing?", timeout=LONG)
+    page.locator("#label-name input").fill("Dr Who")
+    page.locator("#label-name input").press("Enter")
+    expect(page.locator("#label-setup > button")).to_contain_text("Dr Who")
+    hint.click()
+    expect(page.locator("#label-place")).to_contain_text("Labels that may be wrong: 1 image")
+    red = next(each for each in classes(clinic.workspace, imported) if each.name == "red thing")
+    sample = press(page, str(red.position + 1))
+    with clinic.workspace.session() as session:
+        assert session.get_one(Sample, sample).name.endswith("slip.png")
+        assert effective_labels(session, imported)[sample] == red.id
