@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import floor
 from threading import Lock
 from time import perf_counter, sleep
 from typing import Any
@@ -236,6 +237,7 @@ def _accuracy(measured: Sequence[RoundProgress]) -> Figure:
     data: list[dict[str, Any]] = [
         {
             "type": "scatter",
+            "mode": "lines",
             "x": x + x[::-1],
             "y": high + low[::-1],
             "fill": "toself",
@@ -256,7 +258,9 @@ def _accuracy(measured: Sequence[RoundProgress]) -> Figure:
         },
     ]
     level = next((each.zero_shot for each in reversed(measured) if each.zero_shot is not None), None)
-    return _over_labels(data, "Right answers on the test images, round by round", level)
+    lowest = min([*low, *([] if level is None else [level])])
+    least = max(0.0, floor(10 * lowest - 0.5) / 10)  # gains of a few points shall be seen
+    return _over_labels(data, "Right answers on the test images, round by round", level, least)
 
 
 def _change(changed: Sequence[RoundProgress]) -> Figure:
@@ -272,20 +276,20 @@ def _change(changed: Sequence[RoundProgress]) -> Figure:
     return _over_labels([line], "Answers that changed from one round to the next", None)
 
 
-def _over_labels(data: list[dict[str, Any]], title: str, level: float | None) -> Figure:
+def _over_labels(data: list[dict[str, Any]], title: str, level: float | None, least: float = 0.0) -> Figure:
     shapes, labels = [], []
     if level is not None:
         line = {"color": READY_MADE, "dash": "dash", "width": 2}
         shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line})
         labels.append(
-            {"xref": "paper", "x": 1, "xanchor": "right", "y": level, "yanchor": "bottom", "showarrow": False}
+            {"xref": "paper", "x": 1, "xanchor": "right", "y": level, "yanchor": "top", "showarrow": False}
             | {"text": f"ready-made prompt {level:.1%}"}
         )
     return figure(
         data,
         title,
         xaxis={"title": {"text": "labelled images"}, "rangemode": "tozero"},
-        yaxis={"tickformat": ".0%", "range": [0, 1.02]},
+        yaxis={"tickformat": ".0%", "range": [least, 1 + 0.02 * (1 - least)]},
         shapes=shapes,
         annotations=labels,
         showlegend=False,

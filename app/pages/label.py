@@ -8,26 +8,24 @@ import gradio as gr
 
 from app.components import label_progress as views
 from app.components import label_setup as setup
-from app.components.html import Html, action, empty_state, notice, page_title, section, tag
+from app.components.html import Html, action, empty_state, page_title, section, tag
 from app.components.icons import GALLERY
-from app.components.jobs import progress as job_progress
 from app.components.label_agreement import SecondReader
-from app.components.label_desk import LIST, QUEUE, Desk, has_rounds, newest_job
+from app.components.label_desk import LIST, QUEUE, Desk, has_rounds
 from app.components.label_files import Files
 from app.components.label_history import History
 from app.components.label_reader import KEYS, LabelReader
 from app.components.label_review import LikelyErrors
+from app.components.label_rounds import ROUND, awaited_round, is_ready, newest_round_job, round_said
 from app.components.label_search import FindImages, searching
 from app.components.live import live_html, pressed
 from app.components.methods import begin_reading
 from app.components.plot import drawn, plot
-from app.components.words import counted
 from app.context import AppContext, Page, tell_errors
 from engines import jobs
 from engines.data.practice import practice_copy
 from engines.errors import ConfigError, DataError
 from engines.labelling import label_settings, save_label_settings, tasks
-from engines.store import Job, JobState
 from engines.store.browse import DatasetSummary, dataset_summaries, tally
 from engines.store.edit import set_classes
 
@@ -39,7 +37,6 @@ PAGE = Page(
     keys=KEYS,
 )
 LEAD = "The program picks the images that teach it most; you say what they show. One key is one label."
-ROUND = "label_round"
 
 
 def build(context: AppContext) -> None:
@@ -145,6 +142,7 @@ class LabelPage:
         settings = form.components
         head = [self.empty, self.body, self.setup, self.chooser, self.who, *settings]
         conditional = [self.naming, self.naming_words, self.names, self.offer, self.work, self.next]
+        conditional += [self.awaited]
         results = [self.beside, self.sentence, self.curve, self.seen]
         everything = [self.dataset, self.name, *head, *conditional, *results, *self.desk.screen]
         context.on_load(self.open, [self.dataset, self.name], everything)
@@ -211,7 +209,7 @@ class LabelPage:
         sets = setup.offered_sets(self.workspace)
         name, readers = setup.reader_name(name), setup.known_readers(self.workspace)
         if not sets:
-            nothing = [gr.skip()] * (len(self.form.fields) + 6 + 4)
+            nothing = [gr.skip()] * (len(self.form.fields) + 7 + 4)
             return [
                 None, name, gr.update(value=setup.no_images(), visible=True), gr.update(visible=False),
                 gr.skip(), gr.update(choices=[], value=None), gr.update(choices=readers, value=name or None),
@@ -238,8 +236,9 @@ class LabelPage:
             gr.update(value=setup.all_labelled(found) if offering else "", visible=offering),
             gr.update(visible=not naming),
             gr.update(visible=not offering),
+            awaited_round(self.workspace, chosen),
             *self.results(chosen, name),
-            *([self.reader.closed(), "", ""] if offering else self.open_queue(chosen, name)),
+            *self.open_queue(chosen, name),
         ]
 
     def _nothing_to_label(self, dataset: DatasetSummary) -> bool:
@@ -260,9 +259,12 @@ class LabelPage:
 
         An empty queue is opened, too: there the last verdicts can be taken back. The screen tells that it is empty.
         """
+        begun = isinstance(dataset, int) and has_rounds(self.workspace, dataset)
+        if isinstance(dataset, int) and not begun and not setup.unlabelled(tally(self.workspace, dataset)):
+            return [self.reader.closed(), "", ""]
         if not isinstance(dataset, int) or not name:
             return [self.reader.closed(), _nothing_yet("First say who you are."), ""]
-        if not has_rounds(self.workspace, dataset):
+        if not begun:
             return [self.reader.closed(), _nothing_yet("Press “Next batch” to have the first ones picked."), ""]
         return [self.reader.open(dataset, name), "", QUEUE]
 
@@ -300,7 +302,7 @@ class LabelPage:
             shown = self.refresh(practice_copy(self.workspace, dataset), name)
             return [*shown, *[gr.skip()] * 3]
         self.errors.begin(dataset)
-        unchanged = 2 + 5 + len(self.form.fields) + 6 + 4 + 3
+        unchanged = 2 + 5 + len(self.form.fields) + 7 + 4 + 3
         return [*[gr.skip()] * unchanged, gr.Tabs(selected="errors"), *self.errors.look(dataset, name)]
 
     # --- rounds -----------------------------------------------------------------------
@@ -312,20 +314,20 @@ class LabelPage:
             raise DataError("Who are you?", "Type your name or initials first: every label carries it.")
         if not isinstance(dataset, int):
             raise DataError("No data set is chosen.", "Choose one at the top of the page.")
-        running = newest_job(self.workspace, ROUND, dataset)
+        running = newest_round_job(self.workspace, dataset)
         if running is not None and not running.state.ended:
-            return [running.id, tag("div", job_progress(running), class_="pl-card"), gr.skip()]
+            return [running.id, round_said(running, running.id), gr.skip()]
         save_label_settings(self.workspace, dataset, self.form.settings(given))
         payload = {"dataset_id": dataset, "annotator": name, "measure_only": False}
         job = self.context.submit(ROUND, payload)
-        return [job, self._round(newest_job(self.workspace, ROUND, dataset), ""), gr.update(open=False)]
+        return [job, round_said(newest_round_job(self.workspace, dataset), job), gr.update(open=False)]
 
     def act_on_round(self, dataset: Any, name: Any, awaited: Any, event: gr.EventData) -> list[Any]:
         what, value = pressed(event)
         still = [gr.skip()] * 3
         if what == "queue":
             return [gr.skip(), "", *self.open_queue(dataset, name)]
-        newest = newest_job(self.workspace, ROUND, dataset) if isinstance(dataset, int) else None
+        newest = newest_round_job(self.workspace, dataset)
         if newest is None or newest.id != value:
             return [gr.skip(), gr.skip(), *still]
         if what == "cancel":
@@ -350,11 +352,11 @@ class LabelPage:
         still, screen = [gr.skip()] * 4, [gr.skip()] * 3
         if not isinstance(dataset, int):
             return [gr.skip(), gr.skip(), *still, *screen]
-        newest = newest_job(self.workspace, ROUND, dataset)
+        newest = newest_round_job(self.workspace, dataset)
         remembered: Any = gr.skip()
-        if _is_ready(newest, awaited) and not showing:
+        if is_ready(newest, awaited) and not showing:
             screen, remembered, awaited = self.open_queue(dataset, name), "", ""
-        shown = self._round(newest, awaited)
+        shown = round_said(newest, awaited)
         if views.stamp(self.workspace, dataset, name) != seen:
             still = self.results(dataset, name, wait=0)
         return [shown, remembered, *still, *screen]
@@ -369,29 +371,10 @@ class LabelPage:
             return [tag("p", "Counting …", class_="pl-quiet"), "", drawn(None), ""]
         return [views.beside(found), views.outcome(found), drawn(views.curve(found)), stamp]
 
-    def _round(self, job: Job | None, awaited: str) -> Html:
-        """The round at work, one that failed, or one that is ready while others are still being read."""
-        if job is None or (job.state is JobState.DONE and job.id != awaited):
-            return Html("")
-        if job.state is JobState.DONE:
-            picked = int(job.result.get("picked") or 0)
-            if not picked:
-                more = "This round measured what the labels are worth."
-                return notice("good", "There is no image left to pick.", more)
-            go = action("Go to them now", "queue", "", "small primary")
-            more = "They come after those you are reading."
-            return tag("div", notice("good", f"{counted(picked, 'more image')} picked.", more), go, class_="pl-offer")
-        return tag("div", job_progress(job), class_="pl-card")
-
     def search_class(self, event: gr.EventData) -> list[Any]:
         """From the warning on a class without labels to images that may show it."""
         _, value = pressed(event)
         return [gr.Tabs(selected="find"), value, searching()]
-
-
-def _is_ready(job: Job | None, awaited: Any) -> bool:
-    """Whether the round that this page waits for has brought images."""
-    return job is not None and job.id == awaited and job.state is JobState.DONE and bool(job.result.get("picked"))
 
 
 def _nothing_yet(sentence: str) -> Html:

@@ -98,7 +98,19 @@ def event(name: Any, value: Any) -> Any:
 def values(page: LabelPage, shown: list[Any]) -> dict[str, Any]:
     """What `refresh` returns, by name."""
     fields = len(page.form.fields)
-    rest = ["naming", "naming_words", "names", "offer", "work", "next", "beside", "outcome", "curve", "stamp"]
+    rest = [
+        "naming",
+        "naming_words",
+        "names",
+        "offer",
+        "work",
+        "next",
+        "awaited",
+        "beside",
+        "outcome",
+        "curve",
+        "stamp",
+    ]
     names = ["dataset", "name", "empty", "body", "setup", "chooser", "who"]
     names += [f"setting-{name}" for name in page.form.fields]
     names += [*rest, "reader", "place", "showing"]

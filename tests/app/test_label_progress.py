@@ -70,6 +70,7 @@ def test_the_sentence_says_what_the_labels_are_worth() -> None:
     assert drawn["data"][1]["x"] == [0, 10, 20]
     assert drawn["data"][1]["y"] == [0.5, 0.8, 0.84]
     assert drawn["layout"]["shapes"][0]["y0"] == 0.5
+    assert drawn["layout"]["yaxis"]["range"][0] <= 0.45  # the interval of the first round is on the picture
 
 
 def test_without_test_images_it_tells_how_much_the_answers_change() -> None:
