@@ -178,7 +178,8 @@ class ReaderAnswers:
             sample = found.get(task["sample"])
             if sample is None:
                 continue
-            aids = {} if blind else {"name": sample.name, **suggested.get(sample.id, {})}
+            # The folders of a name may be classes: the reader is helped, not told.
+            aids = {} if blind else {"name": sample.name.rpartition("/")[2], **suggested.get(sample.id, {})}
             complete.append({**task, "thumbnail": f"{sample.sha256[:2]}/{sample.sha256}.jpg", **aids})
         return complete
 
