@@ -147,6 +147,9 @@ class LabelPage:
         everything = [self.dataset, self.name, *head, *conditional, *results, *self.desk.screen]
         context.on_load(self.open, [self.dataset, self.name], everything)
         context.listen(self.chooser.input, self.choose, [self.chooser, self.name], everything)
+        tabs = [*self.find.answered, *self.second.shown, *self.errors.shown, *self.history.shown]
+        cleared: list[Any] = [{}, *[""] * (len(tabs) - 1), gr.Tabs(selected="find")]
+        context.listen(self.chooser.input, lambda: cleared, None, [*tabs, self.tabs])  # what they show was of others
         context.listen(
             self.who.input, self.rename, [self.dataset, self.who], [self.name, self.setup, *self.desk.screen]
         )
@@ -164,7 +167,7 @@ class LabelPage:
                 api_visibility="private",
             )
         context.listen(self.save_names.click, self.name_classes, [self.dataset, self.names, self.name], everything)
-        started = [*everything, self.tabs, *self.errors.shown]
+        started = [*everything, self.tabs, *self.errors.shown, *self.find.answered]
         context.listen(self.offer.action, self.take_offer, [self.dataset, self.name], started)
         self._listen_to_work(results, settings)
         for part in (self.find, self.second, self.errors, self.history, self.files):
@@ -300,10 +303,11 @@ class LabelPage:
             raise DataError("No data set is chosen.", "Choose one at the top of the page.")
         if what == "practise":
             shown = self.refresh(practice_copy(self.workspace, dataset), name)
-            return [*shown, *[gr.skip()] * 3]
+            return [*shown, gr.Tabs(selected="find"), "", "", {}, ""]
         self.errors.begin(dataset)
         unchanged = 2 + 5 + len(self.form.fields) + 7 + 4 + 3
-        return [*[gr.skip()] * unchanged, gr.Tabs(selected="errors"), *self.errors.look(dataset, name)]
+        seen = self.errors.look(dataset, name)
+        return [*[gr.skip()] * unchanged, gr.Tabs(selected="errors"), *seen, gr.skip(), gr.skip()]
 
     # --- rounds -----------------------------------------------------------------------
 
