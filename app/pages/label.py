@@ -148,8 +148,8 @@ class LabelPage:
         context.on_load(self.open, [self.dataset, self.name], everything)
         context.listen(self.chooser.input, self.choose, [self.chooser, self.name], everything)
         tabs = [*self.find.answered, *self.second.shown, *self.errors.shown, *self.history.shown]
-        cleared: list[Any] = [{}, *[""] * (len(tabs) - 1), gr.Tabs(selected="find")]
-        context.listen(self.chooser.input, lambda: cleared, None, [*tabs, self.tabs])  # what they show was of others
+        blank: list[Any] = [{}, *[""] * (len(tabs) - 1), gr.update(selected="find")]
+        context.listen(self.chooser.input, lambda: blank, None, [*tabs, self.tabs])  # what they show was of others
         context.listen(
             self.who.input, self.rename, [self.dataset, self.who], [self.name, self.setup, *self.desk.screen]
         )
@@ -303,11 +303,11 @@ class LabelPage:
             raise DataError("No data set is chosen.", "Choose one at the top of the page.")
         if what == "practise":
             shown = self.refresh(practice_copy(self.workspace, dataset), name)
-            return [*shown, gr.Tabs(selected="find"), "", "", {}, ""]
+            return [*shown, gr.update(selected="find"), "", "", {}, ""]
         self.errors.begin(dataset)
         unchanged = 2 + 5 + len(self.form.fields) + 7 + 4 + 3
         seen = self.errors.look(dataset, name)
-        return [*[gr.skip()] * unchanged, gr.Tabs(selected="errors"), *seen, gr.skip(), gr.skip()]
+        return [*[gr.skip()] * unchanged, gr.update(selected="errors"), *seen, gr.skip(), gr.skip()]
 
     # --- rounds -----------------------------------------------------------------------
 
@@ -378,7 +378,7 @@ class LabelPage:
     def search_class(self, event: gr.EventData) -> list[Any]:
         """From the warning on a class without labels to images that may show it."""
         _, value = pressed(event)
-        return [gr.Tabs(selected="find"), value, searching()]
+        return [gr.update(selected="find"), value, searching()]
 
 
 def _nothing_yet(sentence: str) -> Html:

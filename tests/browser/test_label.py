@@ -345,3 +345,20 @@ def test_a_wrong_label_is_found_and_put_right(clinic: Workbench, page: Page, tmp
     with clinic.workspace.session() as session:
         assert session.get_one(Sample, sample).name.endswith("slip.png")
         assert effective_labels(session, imported)[sample] == red.id
+
+
+def test_another_data_set_clears_what_the_tabs_showed(clinic: Workbench, page: Page) -> None:
+    first, second = Copy(clinic.workspace), Copy(clinic.workspace)
+    for reader in ("Anna", "Ben"):
+        for place, copy in enumerate((first, second), 1):
+            for sample in copy.pool[:place]:
+                copy.say(reader, sample, copy.truth(sample))
+    first.open(page, clinic.url, "Dr Who")
+    page.get_by_role("tab", name="Second reader").click()
+    expect(page.locator("#label-agreement .pl-sentence")).to_contain_text("of 1 image")
+    page.locator("#label-dataset input").click()
+    page.get_by_role("option", name=second.name).click()
+    expect(page.locator("#label-setup > button")).to_contain_text(second.name)
+    expect(page.get_by_role("tab", name="Find images")).to_have_attribute("aria-selected", "true")
+    page.get_by_role("tab", name="Second reader").click()
+    expect(page.locator("#label-agreement .pl-sentence")).to_contain_text("of 2 images")
