@@ -175,6 +175,11 @@ class PromptMethod(OfficialNames):
 
         return create_method("zero-shot", self.backbone, self.class_names)
 
+    @property
+    def undescribed(self) -> list[str]:
+        """Names of classes that lack descriptions which the method would use; none for methods that use none."""
+        return []
+
     # --- what every method has ------------------------------------------------
 
     def image_features(self, pixels: Tensor) -> Tensor:

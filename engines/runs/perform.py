@@ -71,6 +71,11 @@ class _Performance:
         torch.manual_seed(self.row.seed)
         method = create_method(self.row.method, self.backbone, self._names(known), **self.row.config["settings"])
         method.descriptions = [self.material.descriptions[c] for c in known]
+        if plain := method.undescribed:
+            self.notes.append(
+                f"{len(plain)} of {len(known)} classes have the plain prompt, because nobody has described them,"
+                f" such as “{plain[0]}”."
+            )
         method.other_classes = [name for name in self._names(new) if name not in method.class_names]
         if start := self.row.config.get("start_from"):
             self._start_from(method, start)

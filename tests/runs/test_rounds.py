@@ -233,3 +233,11 @@ def test_what_cannot_be_picked_from_is_told(ws: Workspace, pool: int) -> None:
             session.delete(each)
     with pytest.raises(DataError, match="two classes"):
         run_round(ws, pool, Observer())
+
+
+def test_classes_that_nobody_described_are_named(ws: Workspace, pool: int) -> None:
+    save_label_settings(ws, pool, LabelSettings(**QUICK | {"method": "coop-descriptions"}))
+    run_round(ws, pool, Observer(), token="a" * 12)
+    label_queue(ws, pool)
+    found = run_round(ws, pool, Observer(), token="b" * 12)
+    assert any("4 of 4 classes have the plain prompt" in note for note in found.summary["notes"])
