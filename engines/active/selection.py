@@ -109,7 +109,7 @@ def pick(
         balanced: put the pseudo-class balanced pick of PCB around the strategy.
         rule: "corrected" (`pcb.corrected_pcb`) or "official" (`pcb.official_pcb`).
         gamma: share of all N rows that the strategy proposes to the balanced pick. At least four times the budget
-            are proposed; for coreset and BADGE at most 20 and 50 times the budget.
+            are proposed; for coreset and BADGE at most 20 times the budget.
         candidates: number of proposals, instead of `gamma`; at least the budget is proposed.
         compat: "official" follows the official code to the random draw (balancing rule, int(gamma · N) candidates,
             float64, `random` and legacy NumPy streams), without its faults in BADGE's last batch.

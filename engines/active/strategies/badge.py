@@ -38,7 +38,7 @@ class Badge(Strategy):
         needs_model=True,
         needs_features=True,
     )
-    candidate_cap = 50
+    candidate_cap = 20
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
