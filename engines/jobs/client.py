@@ -202,7 +202,8 @@ def stop_engine(workspace: Workspace, wait: float = 20.0) -> None:
         straggler.kill()
     if begun is not None:
         begun.wait(timeout=5)
-    EngineFile(workspace.path).remove()
+    if EngineFile(workspace.path).read() is None:  # not the next engine's, which another workbench may have started
+        EngineFile(workspace.path).remove()
 
 
 def _tail(file: Path) -> str:
