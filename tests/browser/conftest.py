@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +63,9 @@ def write_images(folder: Path, classes: dict[str, int], size: int = 32) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def start_workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Workbench]]:
-    """Start a workbench on a workspace, with further environment variables; it is ended with the tests."""
+@contextmanager
+def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Workbench]]:
+    """Starts workbenches, and ends them behind the block: idle ones would slow the tests that come after."""
     started: list[tuple[subprocess.Popen[str], Workspace]] = []
 
     def start(workspace: Workspace, **variables: str) -> Workbench:
@@ -98,14 +99,22 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.fixture(scope="module")
+def start_workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Workbench]]:
+    """Start a workbench on a workspace, with further environment variables; it is ended with the module's tests."""
+    with _starter(tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="session")
-def workbench(start_workbench: Callable[..., Workbench], tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+def workbench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """A workbench whose workspace holds one data set: 130 images of three classes, one of them badly named."""
     folder = tmp_path_factory.mktemp("source")
     workspace = Workspace.open(folder / "clinic")
     images = write_images(folder / "cells", {"lymphocyte": 70, "monocyte": 50, HARMFUL: 10})
     import_dataset(workspace, ImportRequest(source=str(images)))
-    return start_workbench(workspace)
+    with _starter(tmp_path_factory) as start:
+        yield start(workspace)
 
 
 @pytest.fixture(scope="session")
