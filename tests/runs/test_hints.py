@@ -101,7 +101,7 @@ def wrong(ws: Workspace, dataset_id: int) -> list[int]:
 class TestHints:
     def test_in_a_data_set(self, ws: Workspace, dataset_id: int, wrong: list[int]) -> None:
         kind = find_kind("label_hints")
-        assert kind.lane == "long"
+        assert kind.lane == "waited-for"
         result = kind.run(JobContext(ws), kind.parse({"dataset_id": dataset_id}))
         named = {hint["sample"]: hint for hint in result["hints"]}
         assert set(wrong) <= set(named)
