@@ -390,7 +390,7 @@ class TestSafely:
 
     def test_job(self, workspace: Workspace, odd: int) -> None:
         kind = find_kind("export_labels")
-        assert kind.lane == "long"
+        assert kind.lane == "waited-for"
         result = kind.run(JobContext(workspace), kind.parse({"dataset_id": odd, "format": "coco", "audit": True}))
         assert workspace.resolve(result["files"][0]).is_file()
         with pytest.raises(ConfigError):

@@ -430,7 +430,7 @@ class TestBadInput:
 
 def test_job(clinic: Clinic, table: Table) -> None:
     kind = find_kind("import_labels")
-    assert kind.lane == "long"
+    assert kind.lane == "waited-for"
     file = table([["name", "label"], ["0.png", "new"]])
     payload = {"dataset_id": clinic.id, "file": str(file), "as_": "labels", "create_classes": True}
     result = kind.run(JobContext(clinic.workspace), kind.parse(payload))
