@@ -17,10 +17,10 @@ LONG = 240_000
 """Milliseconds for what computes: drawing the sample images, starting the worker, training."""
 
 
-@pytest.fixture(scope="module")
-def fresh(start_workbench: Callable[[Workspace], Workbench], tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    """A workbench without images whose first tour somebody has cancelled."""
-    workspace = Workspace.open(tmp_path_factory.mktemp("newcomer") / "clinic")
+@pytest.fixture
+def fresh(start_workbench: Callable[[Workspace], Workbench], tmp_path: Path) -> Workbench:
+    """A workbench without images whose first tour somebody has cancelled; a second try begins anew."""
+    workspace = Workspace.open(tmp_path / "clinic")
     with workspace.session() as session:
         session.add(Job(kind="sample", title="Sample data", state=JobState.CANCELLED))
     return start_workbench(workspace)
@@ -42,7 +42,7 @@ def test_a_newcomer_trains_a_prompt_and_sees_where_it_fails(fresh: Workbench, pa
     start = page.get_by_role("button", name="Start training")
     expect(start).to_be_visible(timeout=LONG)  # as soon as the sample images are there
     expect(page.locator("#train-dataset input")).to_have_value(re.compile("Blood smear"))
-    expect(page.get_by_role("radio", name=re.compile("^CoOp "))).to_be_checked()
+    expect(page.get_by_role("radio", name=re.compile("^CoOp seconds"))).to_be_checked()
 
     page.locator("#train-shots").get_by_text("1", exact=True).click()
     page.locator("#train-seeds").get_by_text("once").click()
