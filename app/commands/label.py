@@ -18,6 +18,7 @@ from app.commands._label import (
     needs_reader,
     new_event,
 )
+from app.commands._label_simulate import simulate
 from app.commands._shared import (
     JsonOption,
     WorkspaceOption,
@@ -30,7 +31,6 @@ from app.commands._shared import (
     table,
     wait,
 )
-from app.commands.label_simulate import simulate
 from engines import jobs
 from engines.errors import ConfigError, DataError
 from engines.labelling import (

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from app.commands.label_simulate import simulate
+from app.commands._label_simulate import simulate
 from engines import jobs
 from engines.data import ImportRequest, import_dataset
 from engines.errors import PromptloupeError

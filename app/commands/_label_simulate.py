@@ -32,10 +32,6 @@ from engines.runs.simulate_table import MEASURES, SimulationTable, make_table
 from engines.store import Job, JobState, Workspace
 
 
-def register(cli: typer.Typer) -> None:
-    """Nothing of its own: `label` takes the command in."""
-
-
 def simulate(
     data: Annotated[str, typer.Option(help="A data set whose images are labelled.")],
     strategy: Annotated[str, typer.Option(help="Names with commas between, or all.")] = "all",
