@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parent
 OLDEST, NEWEST = (3, 11), (3, 14)
 VENV, PIP = ("-m", "venv"), ("-m", "pip")
 EXTRAS = ("medical", "samples", "postgres")
+# Two processes: one drives the browser, which the other one's tests leave time enough, and helps out when it is done.
+WHOLE_SUITE = ["-n", "2", "--dist", "loadscope", "--no-loadscope-reorder"]
 MODULES = ["torch", "torchvision", "open_clip", "diffusers", "gradio", "sqlalchemy", "distributed", "app", "engines"]
 SMOKE_TEST = "import torch, torchvision, open_clip, gradio, sqlalchemy; assert (torch.eye(2) @ torch.eye(2)).sum() == 2"
 # On Linux the torch wheels bring NVIDIA's libraries with them; elsewhere they are far smaller.
@@ -346,11 +348,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def test(environment: Environment, arguments: list[str]) -> int:
+    environment.prepare({"test"})
+    run(environment, "-m", "app.chromium", cwd=environment.root)
+    return run(environment, "-m", "pytest", *(arguments or WHOLE_SUITE), cwd=environment.root)[0]
+
+
 def start(environment: Environment, arguments: list[str]) -> int:
     if arguments[:1] == ["test"]:
-        environment.prepare({"test"})
-        run(environment, "-m", "app.chromium", cwd=environment.root)
-        return run(environment, "-m", "pytest", *arguments[1:], cwd=environment.root)[0]
+        return test(environment, arguments[1:])
     if arguments and not arguments[0].startswith("-"):
         environment.prepare(set())
         return run(environment, "-P", "-m", "app.cli", *arguments)[0]

@@ -66,10 +66,13 @@ def launch(
         )
     import gradio as gr
 
-    from app.theme import SCRIPT, STATIC, theme
+    from app.theme import SCRIPTS, STATIC, theme
     from engines.data.display import display_folder
+    from engines.enhance.choices import enhancers_folder
+    from engines.enhance.groups import groups_folder
 
     gr.set_static_paths([str(workspace.folder("thumbnails")), str(display_folder(workspace))])
+    pictures = groups_folder(workspace), enhancers_folder(workspace)
     options: dict[str, Any] = {"auth": lambda _, word: hmac.compare_digest(word.encode(), password.encode())}
     try:
         _, url, _ = demo.queue(default_concurrency_limit=8).launch(
@@ -85,13 +88,13 @@ def launch(
             mcp_server=False,
             pwa=False,
             footer_links=["settings"],
-            allowed_paths=[str(workspace.folder("exports"))],
+            allowed_paths=[str(workspace.folder("exports")), *map(str, pictures)],
             blocked_paths=[str(workspace.path / "workspace.db"), str(workspace.path / "engine.json")],
             max_file_size=LARGEST_UPLOAD,
             favicon_path=STATIC / "favicon.svg",
             theme=theme(),
             css_paths=sorted(STATIC.glob("*.css")),
-            head=f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>",
+            head="".join(f"<script>{script.read_text(encoding='utf-8')}</script>" for script in SCRIPTS),
             **(options if password else {}),
         )
     except OSError as error:

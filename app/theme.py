@@ -14,7 +14,8 @@ from gradio.themes.utils.colors import Color
 
 STATIC = Path(__file__).parent / "static"
 STYLESHEET = STATIC / "workbench.css"
-SCRIPT = STATIC / "workbench.js"
+SCRIPTS = (STATIC / "workbench.js", STATIC / "wipe.js")
+"""What every page runs."""
 
 TEAL = Color(
     name="teal",

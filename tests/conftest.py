@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from app.chromium import find_chromium
 
@@ -26,8 +28,20 @@ def chromium_path() -> Path:
     return path
 
 
+class OneBrowser(LoadScopeScheduling):
+    """Of the processes that share the tests one drives the browser: two browsers would be too much for two cores."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if nodeid.startswith("tests/browser/") else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return OneBrowser(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    driven = [item for item in items if item.get_closest_marker("browser")]
+    driven = {item: None for item in items if item.get_closest_marker("browser")}
+    items.sort(key=lambda item: item not in driven)  # they take longest, so they begin
     for item in driven:
         # A browser on a busy machine may miss a moment: one failure is tried again (and shown), two count.
         item.add_marker(pytest.mark.flaky(reruns=1))

@@ -26,6 +26,7 @@ def export(
     name: NameArgument,
     format: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")] = "csv",
     audit: Annotated[bool, typer.Option("--audit", help="With every decision: who, when, what, which round.")] = False,
+    archive: Annotated[bool, typer.Option("--zip", help="With a ZIP file of the folder beside it.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,19 +37,20 @@ def export(
     if format not in FORMATS:
         raise ConfigError(f"There is no export format “{format}”.", f"Choose one of {', '.join(FORMATS)}.")
     ws = opened(workspace)
-    payload = {"dataset_id": find_dataset(ws, name).id, "format": format, "audit": audit}
+    payload = {"dataset_id": find_dataset(ws, name).id, "format": format, "audit": audit, "archive": archive}
     (row,) = wait(ws, [jobs.submit(ws, "export_labels", payload)], quiet=as_json)
     if as_json:
         emit(row.result)
         return
-    out.print(f"Written: {ws.resolve(str(row.result['path']))}", markup=False)
+    for written in filter(None, (row.result["path"], row.result["archive"])):
+        out.print(f"Written: {ws.resolve(str(written))}", markup=False)
     if row.result["missing"]:
         err.print(f"{row.result['missing']:,} labelled images were left out: their files are gone.")
 
 
 def import_(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(help="A table, a COCO file, or a folder with a folder per class.")],
+    file: Annotated[Path, typer.Argument(help="A table, a COCO file, a folder with a folder per class, or a ZIP.")],
     as_: Annotated[str, typer.Option("--as", help="suggestions (never count) or labels.")] = "suggestions",
     reader: Annotated[str, typer.Option(help="Whose labels these are.")] = "import",
     create_classes: Annotated[
@@ -96,14 +98,11 @@ def practice(
 
     Example: promptloupe label practice "Blood smear" --per-class 50
     """
-    from engines.data.practice import practice_copy
-    from engines.store import Dataset
-
     ws = opened(workspace)
-    copy = practice_copy(ws, find_dataset(ws, name).id, per_class, seed)
-    with ws.session() as session:
-        made = session.get_one(Dataset, copy)
+    payload = {"dataset_id": find_dataset(ws, name).id, "per_class": per_class, "seed": seed}
+    (row,) = wait(ws, [jobs.submit(ws, "practice_copy", payload)], quiet=as_json)
+    made, images = row.result["name"], row.result["images"]
     if as_json:
-        emit({"id": made.id, "name": made.name, "images": made.size})
+        emit({"id": row.result["dataset_id"], "name": made, "images": images})
     else:
-        out.print(f'“{made.name}”: {made.size:,} images. Begin: promptloupe label next "{made.name}"', markup=False)
+        out.print(f'“{made}”: {images:,} images. Begin: promptloupe label next "{made}"', markup=False)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy import select
 
 from app.commands._shared import (
     JsonOption,
@@ -18,18 +16,16 @@ from app.commands._shared import (
     opened,
     out,
     parse_settings,
-    progress_bars,
     table,
+    wait_for_all,
 )
 from app.commands.train import sort_settings
-from engines import jobs
 from engines.active import available_strategies
 from engines.errors import ConfigError, JobError, PromptloupeError
 from engines.prompts.catalog import method_entry
 from engines.prompts.settings import parse
-from engines.runs.simulate_grid import PAPER, PAPER_SETTINGS, Grid, SimulationRequest, row_name, submit_simulation
+from engines.runs.simulate_grid import PAPER, PAPER_SETTINGS, SimulationRequest, row_name, submit_simulation
 from engines.runs.simulate_table import MEASURES, SimulationTable, make_table
-from engines.store import Job, JobState, Workspace
 
 
 def simulate(
@@ -87,7 +83,7 @@ def simulate(
     grid = submit_simulation(ws, request, resume)
     kept = f", {grid.kept} of them done already" if grid.kept else ""
     err.print(f"{len(grid.cells)} simulations{kept}.")
-    failed = _wait(ws, grid, quiet=as_json)
+    failed = wait_for_all(ws, grid.waiting, "Simulation", quiet=as_json)
     results = grid.results(ws)
     if results:
         found, folder = make_table(results, row_name), output or grid.folder
@@ -143,26 +139,6 @@ def _settings(method: str, pairs: list[str], paper: bool) -> tuple[dict[str, Any
             "Choose coop or coop-descriptions, or leave --paper out.",
         )
     return PAPER_SETTINGS | own, PAPER | training
-
-
-def _wait(ws: Workspace, grid: Grid, quiet: bool) -> dict[str, str]:
-    """Wait for all cells behind one bar; returns what failed and why. Ctrl+C stops the waiting, not the jobs."""
-    with progress_bars(quiet) as bar:
-        task = bar.add_task("Simulation", total=float(max(1, len(grid.waiting))), message="")
-        while True:
-            with ws.session() as session:
-                rows = list(session.scalars(select(Job).where(Job.id.in_(grid.waiting))))
-            ended = sum(row.state.ended for row in rows)
-            now = next((f"{row.title}: {row.message}" for row in rows if row.state is JobState.RUNNING), "")
-            bar.update(task, completed=ended + sum(r.progress for r in rows if not r.state.ended), message=now)
-            if ended == len(rows):
-                return {
-                    row.title: row.error or "It was cancelled."
-                    for row in rows
-                    if row.state in (JobState.FAILED, JobState.CANCELLED)
-                }
-            jobs.ensure_engine(ws)
-            time.sleep(0.5)
 
 
 def _write(folder: Path, found: SimulationTable, title: str) -> None:

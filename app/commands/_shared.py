@@ -17,8 +17,8 @@ from rich.text import Text
 from sqlalchemy import select
 
 from app.workspaces import open_workspace
-from engines.errors import DataError, JobError, PromptloupeError
-from engines.store import Dataset, Job, JobState, Workspace
+from engines.errors import ConfigError, DataError, JobError, PromptloupeError
+from engines.store import Dataset, Job, JobState, Run, Workspace
 
 out = Console()
 """Results."""
@@ -83,6 +83,19 @@ def find_dataset(workspace: Workspace, name: str) -> Dataset:
     )
 
 
+def find_run(workspace: Workspace, run_id: str) -> Run:
+    """The run with that id.
+
+    Raises:
+        ConfigError: there is none, or it is in the bin.
+    """
+    with workspace.session() as session:
+        row = session.get(Run, run_id)
+    if row is None or row.deleted_at is not None:
+        raise ConfigError(f"There is no run “{run_id}”.", "List them with: promptloupe runs.")
+    return row
+
+
 def progress_bars(quiet: bool) -> Progress:
     """Bars on standard error where that is a terminal; every task has a field `message`."""
     return Progress(
@@ -141,3 +154,25 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             settings[key.strip()] = {"True": True, "False": False}.get(text, text)
     return settings
+
+
+def wait_for_all(ws: Workspace, job_ids: Sequence[str], title: str, quiet: bool) -> dict[str, str]:
+    """Wait for all jobs behind one bar; returns what failed and why. Ctrl+C stops the waiting, not the jobs."""
+    from engines import jobs
+
+    with progress_bars(quiet) as bar:
+        task = bar.add_task(title, total=float(max(1, len(job_ids))), message="")
+        while True:
+            with ws.session() as session:
+                rows = list(session.scalars(select(Job).where(Job.id.in_(job_ids))))
+            ended = sum(row.state.ended for row in rows)
+            now = next((f"{row.title}: {row.message}" for row in rows if row.state is JobState.RUNNING), "")
+            bar.update(task, completed=ended + sum(r.progress for r in rows if not r.state.ended), message=now)
+            if ended == len(rows):
+                return {
+                    row.title: row.error or "It was cancelled."
+                    for row in rows
+                    if row.state in (JobState.FAILED, JobState.CANCELLED)
+                }
+            jobs.ensure_engine(ws)
+            time.sleep(0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,17 +19,16 @@ from app.commands._shared import (
     opened,
     out,
     parse_settings,
-    progress_bars,
     table,
+    wait_for_all,
 )
 from app.commands.train import sort_settings
-from engines import jobs
 from engines.errors import JobError, PromptloupeError
 from engines.prompts.catalog import PROTOCOLS, method_catalog, method_entry
 from engines.prompts.settings import TrainingConfig, parse
 from engines.runs.bench import BenchRequest, Grid, dataset_names, submit_bench
 from engines.runs.bench_table import BenchTable, make_table
-from engines.store import Dataset, Job, JobState, Run, Workspace
+from engines.store import Dataset, Run, Workspace
 
 
 def register(cli: typer.Typer) -> None:
@@ -83,7 +81,7 @@ def bench(
         if grid.kept
         else f"{len(grid.runs)} trainings."
     )
-    failed = _wait(ws, grid, quiet=as_json)
+    failed = wait_for_all(ws, grid.waiting, "Bench", quiet=as_json)
     result, runs = _collect(ws, grid, request)
     folder = output or ws.folder("exports") / f"bench-{request.protocol}-{datetime.now():%Y%m%d-%H%M%S}"
     _write(folder, result)
@@ -146,26 +144,6 @@ def _settings(pairs: list[str]) -> tuple[dict[str, dict[str, Any]], dict[str, An
             training[name] = value
     parse(TrainingConfig, training, "the training")
     return own, training
-
-
-def _wait(ws: Workspace, grid: Grid, quiet: bool) -> dict[str, str]:
-    """Wait for all jobs behind one bar; returns what failed and why. Ctrl+C stops the waiting, not the jobs."""
-    with progress_bars(quiet) as bar:
-        task = bar.add_task("Bench", total=float(max(1, len(grid.waiting))), message="")
-        while True:
-            with ws.session() as session:
-                rows = list(session.scalars(select(Job).where(Job.id.in_(grid.waiting))))
-            ended = sum(row.state.ended for row in rows)
-            now = next((f"{row.title}: {row.message}" for row in rows if row.state is JobState.RUNNING), "")
-            bar.update(task, completed=ended + sum(r.progress for r in rows if not r.state.ended), message=now)
-            if ended == len(rows):
-                return {
-                    row.title: row.error or "It was cancelled."
-                    for row in rows
-                    if row.state in (JobState.FAILED, JobState.CANCELLED)
-                }
-            jobs.ensure_engine(ws)
-            time.sleep(0.5)
 
 
 def _collect(ws: Workspace, grid: Grid, request: BenchRequest) -> tuple[BenchTable, list[str]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from app.commands._options import with_options
 from app.commands._shared import JsonOption, WorkspaceOption, emit, err, find_dataset, opened, out, table, wait
 from engines import jobs
+from engines.data import ImportOptions
 from engines.errors import ConfigError, DataError
 
 data = typer.Typer(help="Images and labels.", no_args_is_help=True)
@@ -21,24 +23,29 @@ def register(cli: typer.Typer) -> None:
 
 
 @data.command("import")
+@with_options(ImportOptions, "Options of the import")
 def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, ZIP, CSV, .npz or split file; or sample:blood-smear, sample:textile, sample:digits."
+            help="A folder, ZIP, CSV, .npz, slide or split file; or sample:blood-smear, sample:textile, sample:digits."
         ),
     ],
     name: Annotated[str | None, typer.Option(help="Name of the data set; the source's own where left out.")] = None,
     reader: Annotated[str | None, typer.Option(help="How to read the source; found by itself where left out.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
+    *,
+    chosen: dict[str, Any],
 ) -> None:
     """Import images. Nothing is changed at the source; what cannot be read is listed, not imported."""
     ws = opened(workspace)
     if source.startswith("sample:"):
+        if chosen:
+            raise ConfigError("Sample data are imported as they are.", "Leave the options of the import out.")
         job = jobs.submit(ws, "sample", {"sample": source.removeprefix("sample:")})
     else:
-        job = jobs.submit(ws, "import", {"source": source, "name": name, "reader": reader, "options": {}})
+        job = jobs.submit(ws, "import", {"source": source, "name": name, "reader": reader, "options": chosen})
     (row,) = wait(ws, [job], quiet=as_json)
     if as_json:
         emit(row.result)

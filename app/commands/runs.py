@@ -9,11 +9,11 @@ import typer
 from rich.markup import escape
 from sqlalchemy import select
 
-from app.commands._shared import JsonOption, WorkspaceOption, emit, opened, out, percent, table
+from app.commands._shared import JsonOption, WorkspaceOption, emit, find_run, opened, out, percent, table
 from app.commands.train import sentence
 from engines import jobs
 from engines.errors import ConfigError
-from engines.store import Run, Workspace, now
+from engines.store import Run, now
 
 runs = typer.Typer(help="Trained prompts and their results.", invoke_without_command=True)
 RunArgument = Annotated[str, typer.Argument(help="A run, as listed by: promptloupe runs.")]
@@ -55,7 +55,7 @@ def list_(context: typer.Context, workspace: WorkspaceOption = None, as_json: Js
 @runs.command("show")
 def show(run: RunArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Show one result: the sentence, then every class."""
-    row = _find(opened(workspace), run)
+    row = find_run(opened(workspace), run)
     if as_json:
         emit(_brief(row) | {"config": row.config, "summary": row.summary})
         return
@@ -82,7 +82,7 @@ def compare(
     ws = opened(workspace)
     groups: dict[str, list[Run]] = {}
     for run_id in chosen:
-        row = _find(ws, run_id)
+        row = find_run(ws, run_id)
         if row.state != "done":
             raise ConfigError(f"The run “{row.name}” is not finished ({row.state}).", "Wait for it, or leave it out.")
         groups.setdefault(row.experiment, []).append(row)
@@ -124,7 +124,7 @@ def compare(
 def export(run: RunArgument, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Pack a learned prompt with its card into a ZIP file."""
     ws = opened(workspace)
-    path = ws.resolve(str(jobs.call(ws, "export-prompt", {"run_id": _find(ws, run).id})["path"]))
+    path = ws.resolve(str(jobs.call(ws, "export-prompt", {"run_id": find_run(ws, run).id})["path"]))
     if as_json:
         emit({"path": str(path)})
     else:
@@ -135,18 +135,10 @@ def export(run: RunArgument, workspace: WorkspaceOption = None, as_json: JsonOpt
 def remove(run: RunArgument, workspace: WorkspaceOption = None) -> None:
     """Move a run to the bin."""
     ws = opened(workspace)
-    row = _find(ws, run)
+    row = find_run(ws, run)
     with ws.session() as session:
         session.get_one(Run, row.id).deleted_at = now()
     out.print(f"“{escape(row.name)}” is in the bin.")
-
-
-def _find(ws: Workspace, run_id: str) -> Run:
-    with ws.session() as session:
-        row = session.get(Run, run_id)
-    if row is None or row.deleted_at is not None:
-        raise ConfigError(f"There is no run “{run_id}”.", "List them with: promptloupe runs.")
-    return row
 
 
 def _brief(run: Run) -> dict[str, object]:

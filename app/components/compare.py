@@ -1,29 +1,26 @@
-"""Results side by side: the table, the sentence on chance, the classes, the images on which they differ."""
+"""Results side by side: which there are, what they are called, and what they said of the same test images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
-from app.components.class_figures import NUMBERED_CELLS
-from app.components.figures import HEIGHT, Bar, Figure, accuracy_bars, figure, method_colour, plain
 from app.components.figures import READY_MADE as GREY
-from app.components.gallery import pager, thumbnail_url
-from app.components.html import Html, join, notice, table, tag
+from app.components.figures import Bar
 from app.components.methods import method_title
 from app.components.results import interval
 from app.components.runs import changed_settings
-from app.components.words import counted, duration, moment, number, percent
+from app.components.words import moment, percent
+from engines.inspection.answers import Answers, read_answers
+from engines.reports.colours import distinct_colours
 from engines.store import Run, Workspace
-from engines.store.agreement import READY_MADE, Agreement, Disagreement, agreement
+from engines.store.agreement import READY_MADE
 from engines.store.run_queries import Experiment, experiments, runs_by_id
 
 MOST = 6
-"""Results that are compared at once."""
+"""Results that are compared at once, the ready-made prompt among them."""
 READY_NAME = "Ready-made prompt"
-CLEAR = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,18 @@ def datasets_with_results(workspace: Workspace) -> list[str]:
 
 
 def names_of(found: Sequence[Experiment]) -> list[str]:
-    """Names that tell results of one data set apart; their settings only where nothing shorter does."""
-    short = [_short(each) for each in found]
-    changed = [changed_settings(each) for each in found]
-    full = [f"{n}, {more}" if more and short.count(n) > 1 else n for n, more in zip(short, changed, strict=True)]
+    """Names that tell results of one data set apart; their own names or settings only where nothing shorter does."""
+    short, own = [_short(each) for each in found], [each.name for each in found]
+
+    def longer(each: Experiment, name: str) -> str:
+        if short.count(name) == 1:
+            return name
+        if own.count(each.name) == 1:
+            return each.name
+        changed = changed_settings(each)
+        return f"{name}, {changed}" if changed else name
+
+    full = [longer(each, name) for each, name in zip(found, short, strict=True)]
     return [f"{n} ({moment(e.created_at)})" if full.count(n) > 1 else n for e, n in zip(found, full, strict=True)]
 
 
@@ -86,143 +91,50 @@ def _short(each: Experiment) -> str:
 def compared(workspace: Workspace, keys: Sequence[str], dataset: str) -> list[Compared]:
     """The chosen results that are done, the ready-made prompt first."""
     known = {e.key: e for e in experiments(workspace) if e.dataset == dataset}
-    chosen = [known[key] for key in list(dict.fromkeys(keys))[:MOST] if key in known]
+    chosen = [known[key] for key in list(dict.fromkeys(keys))[: MOST - 1] if key in known]
+    colours = distinct_colours([each.method for each in chosen])
     found = []
-    for each, name in zip(chosen, names_of(chosen), strict=True):
+    for each, name, colour in zip(chosen, names_of(chosen), colours, strict=True):
         if runs := runs_by_id(workspace, [line.id for line in each.done]):
-            found.append(Compared(each.key, name, method_colour(each.method), runs))
+            found.append(Compared(each.key, name, colour, runs))
     if found:
         found.insert(0, Compared(READY_MADE, READY_NAME, GREY, found[0].runs))
     return found
 
 
-def ranking(found: Sequence[Compared]) -> tuple[Html, Figure]:
-    """The table, best first, and the bars with their uncertainty."""
-    ordered = sorted(found, key=lambda each: each.bar().value, reverse=True)
+@dataclass(frozen=True)
+class Seed:
+    """One seed of two results on the images that both were tested on."""
+
+    number: int
+    first: Answers
+    second: Answers
+
+
+def answers_of(workspace: Workspace, each: Compared, run: Run) -> Answers | None:
+    """What a result said in one of its runs; of the ready-made prompt what that run carries of it."""
+    return read_answers(workspace, run.id, each.ready_made)
+
+
+def paired(workspace: Workspace, first: Compared, second: Compared) -> list[Seed]:
+    """The answers of two results, seed by seed; the ready-made prompt goes with every seed of the other."""
+    mine = {run.seed: run for run in (second if first.ready_made else first).runs}
+    theirs = {run.seed: run for run in (first if second.ready_made else second).runs}
+    found = []
+    for seed in sorted(mine.keys() & theirs.keys()):
+        one, other = answers_of(workspace, first, mine[seed]), answers_of(workspace, second, theirs[seed])
+        if one is not None and other is not None:
+            found.append(Seed(seed, one, other))
+    return found
+
+
+def together(workspace: Workspace, found: Sequence[Compared]) -> tuple[int, list[Answers]]:
+    """(seed, answers of every result in it): a seed that all have, else the first of each (and seed 0)."""
+    common = set.intersection(*({run.seed for run in each.runs} for each in found if not each.ready_made))
+    seed = min(common, default=0)
     rows = []
-    for each in ordered:
-        bar, learned = each.bar(), None if each.ready_made else each.runs
-        spread = f"±{50 * (bar.high - bar.low):.1f}"
-        seconds = fmean(run.summary.get("train_seconds", 0.0) for run in learned) if learned else 0.0
-        rows.append(
-            [
-                join([tag("i", class_="pl-dot-method", style=f"background:{each.colour}"), each.name]),
-                join([percent(bar.value), tag("span", spread, class_="pl-spread")]),
-                str(len(learned)) if learned else "–",
-                number(int(learned[0].summary.get("images_trained", 0))) if learned else "–",
-                duration(seconds) if seconds else "–",
-            ]
-        )
-    heads = ["Result", "Right>", "Seeds>", "Learned from (images)>", "Training>"]
-    return table(heads, rows), accuracy_bars([each.bar() for each in ordered], "Test images it got right")
-
-
-def pair_sentence(workspace: Workspace, first: Compared, second: Compared) -> Html:
-    """Whether one of two results is better, and whether that can be chance, in words (McNemar's test)."""
-    found = _counted(workspace, first, second)
-    if found is None:
-        what = "These two were not tested on the same images, so they cannot be compared image by image."
-        return notice("info", what, "Compare results of the same data set and protocol that were made lately.")
-    better, worse = (first, second) if found.first_only >= found.second_only else (second, first)
-    more, fewer = max(found.first_only, found.second_only), min(found.first_only, found.second_only)
-    if more == fewer:
-        return notice("info", f"“{first.name}” and “{second.name}” got equally many images right.", _counts(found))
-    what = (
-        f"“{better.name}” is right on {counted(more, 'image')} of {number(found.images)} where “{worse.name}” is wrong,"
-        f" and wrong on {number(fewer)} where it is right."
-    )
-    p = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
-    if found.p_value < CLEAR:
-        return notice("good", what, f"So uneven a difference would be surprising by chance ({p}). {_counts(found)}")
-    return notice("info", what, f"That may well be chance ({p}): test on more images. {_counts(found)}")
-
-
-def same_seed(first: Compared, second: Compared) -> tuple[str, str] | None:
-    """Ids of a run of each with the same seed; the ready-made prompt goes with the other's first run."""
-    if first.ready_made or second.ready_made:
-        carrier = (second if first.ready_made else first).runs[0].id
-        return carrier, carrier
-    other = {run.seed: run.id for run in second.runs}
-    return next(((run.id, other[run.seed]) for run in first.runs if run.seed in other), None)
-
-
-def _counted(workspace: Workspace, first: Compared, second: Compared) -> Agreement | None:
-    runs = same_seed(first, second)
-    if runs is None:
-        return None
-    one, other = (READY_MADE if c.ready_made else run for c, run in zip((first, second), runs, strict=True))
-    return agreement(workspace, one, other)
-
-
-def _counts(found: Agreement) -> str:
-    return f"Both right on {number(found.both)}, both wrong on {number(found.neither)}."
-
-
-def class_map(found: Sequence[Compared]) -> Figure | None:
-    """Share right in every class by every result, mean over seeds; classes never seen included."""
-    shares = [_by_class(each) for each in found]
-    names = list(dict.fromkeys(name for one in shares for name in one))
-    if not names:
-        return None
-    data: dict[str, Any] = {
-        "type": "heatmap",
-        "z": [[one.get(name) for one in shares] for name in names],
-        "zmin": 0,
-        "zmax": 1,
-        "colorscale": "Viridis",
-        "xgap": 1,
-        "ygap": 1,
-        "hovertemplate": "%{y}, %{x}: %{z:.1%}<extra></extra>",
-        "x": [plain(each.name, 30) for each in found],
-        "y": [plain(name, 32) for name in names],
-        "colorbar": {"tickformat": ".0%", "thickness": 12, "outlinewidth": 0, "len": 1},
-    }
-    if len(names) * len(found) < NUMBERED_CELLS:
-        data["texttemplate"] = "%{z:.0%}"
-    height = min(900, max(HEIGHT, 150 + 28 * len(names)))
-    return figure(
-        [data], "", yaxis={"autorange": "reversed", "showgrid": False}, xaxis={"showgrid": False}, height=height
-    )
-
-
-def _by_class(each: Compared) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for summary in each.summaries():
-        new = summary.get("new", {}) if not each.ready_made else {}
-        for row in [*summary.get("per_class", []), *new.get("per_class", [])]:
-            values.setdefault(row["name"], []).append(row["accuracy"])
-    if each.ready_made and (new := each.runs[0].summary.get("new")):
-        for row in new.get("zero_shot", {}).get("per_class", []):
-            values.setdefault(row["name"], []).append(row["accuracy"])
-    return {name: fmean(found) for name, found in values.items()}
-
-
-def differing(
-    workspace: Workspace,
-    found: Sequence[Disagreement],
-    total: int,
-    first: int,
-    results: Sequence[Compared],
-    names: Sequence[str],
-) -> Html:
-    """The images on which the results differ, with what each says; right answers ticked."""
-    if not total:
-        return tag("p", "They answer every test image alike.", class_="pl-quiet")
-    cells = [_differing(workspace, each, results, names) for each in found]
-    head = tag("h3", f"{counted(total, 'image')} on which they do not agree")
-    return tag("div", head, tag("div", *cells, class_="pl-answers"), pager(first, len(found), total, 24))
-
-
-def _differing(workspace: Workspace, each: Disagreement, results: Sequence[Compared], names: Sequence[str]) -> Html:
-    lines = [
-        tag(
-            "span",
-            tag("i", class_="pl-dot-method", style=f"background:{result.colour}"),
-            f"{'✓' if said == each.true else '✗'} {names[said] if said < len(names) else '?'}",
-            title=result.name,
-        )
-        for said, result in zip(each.said, results, strict=True)
-    ]
-    true = names[each.true] if each.true < len(names) else "?"
-    image = tag("img", src=thumbnail_url(workspace, each.sample), alt=f"{true}", loading="lazy")
-    return tag("figure", tag("span", image, class_="pl-frame"), tag("figcaption", tag("b", true), *lines))
+    for each in found:
+        run = next((run for run in each.runs if run.seed == seed), each.runs[0])
+        if (answers := answers_of(workspace, each, run)) is not None:
+            rows.append(answers)
+    return seed, rows if len(rows) == len(found) else []

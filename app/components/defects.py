@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.components.gallery import Cell, grid, pager, picture_url, thumbnail_url
 from app.components.html import Html, join, notice, table, tag, term
+from app.components.live import scripted_html
 from app.components.words import counted
 from engines.data import load_image
 from engines.errors import PromptloupeError
@@ -88,14 +89,7 @@ _TEMPLATE = tag(
 
 def viewer(**options: Any) -> gr.HTML:
     """The place of one image with its map; give it `viewed(...)` as a new value."""
-    return gr.HTML(
-        "",
-        html_template=str(_TEMPLATE),
-        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
-        apply_default_css=False,
-        padding=False,
-        **options,
-    )
+    return scripted_html(_SCRIPT, _TEMPLATE, **options)
 
 
 # --- what is said -----------------------------------------------------------------

@@ -12,18 +12,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engines.reports.colours import (
+    AMBER,
+    BLUE,
+    GREEN,
+    OKABE_ITO,
+    OWN_COLOURS,
+    PURPLE,
+    READY_MADE,
+    method_colour,
+)
+from engines.reports.colours import SKY as SKY
+from engines.reports.colours import VERMILION as VERMILION
+from engines.reports.svg import Bar
+
 Figure = dict[str, Any]
 
 HEIGHT = 340
 """Pixels; the same for all figures beside each other."""
 
-READY_MADE = "#6B7280"
-BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-OKABE_ITO = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY)
 DASHES = ("solid", "dash", "dot", "dashdot")
 SPLIT_COLOURS = {"train": BLUE, "val": AMBER, "test": GREEN, "pool": READY_MADE}
 SPLIT_WORDS = {"train": "for training", "val": "for choosing", "test": "for testing", "pool": "not labelled"}
-_OWN_COLOURS = {"zero-shot": READY_MADE, "coop": BLUE, "linear-probe": AMBER, "cocoop": VERMILION, "maple": GREEN}
 
 _NO_LINE = {"zeroline": False, "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
 _AXIS: dict[str, Any] = _NO_LINE | {"automargin": True, "title": {"standoff": 10}}
@@ -55,23 +65,6 @@ class Curve:
     colour: str = BLUE
     dash: str = "solid"
     group: str = ""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A share with its interval; `hollow` marks classes that were never trained on."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    colour: str = BLUE
-    hollow: bool = False
-
-
-def method_colour(method: str) -> str:
-    """The colour of a method on every page; grey is the ready-made prompt's alone."""
-    return _OWN_COLOURS.get(method) or OKABE_ITO[zlib.crc32(method.encode()) % len(OKABE_ITO)]
 
 
 def plain(name: str, longest: int = 0) -> str:
@@ -178,6 +171,7 @@ def shots_curve(
     titles: Mapping[str, str] | None = None,
     zero_shot: float | None = None,
     title: str = "Right answers by number of labelled images",
+    colours: Mapping[str, str] | None = None,
 ) -> Figure:
     """Share right against labelled images per class, one line a method with a band of one standard deviation.
 
@@ -185,17 +179,20 @@ def shots_curve(
         curves: method -> (labelled images per class, mean, standard deviation), the number ascending.
         titles: method -> name for people.
         zero_shot: share right of the ready-made prompt, drawn as a level line.
+        colours: method -> colour, where the page has given it another one than its own.
     """
     data: list[dict[str, Any]] = []
     labels: list[dict[str, Any]] = []
     for method, points in curves.items():
-        colour, dash = method_colour(method), DASHES[0] if method in _OWN_COLOURS else _dash(method)
+        colour = (colours or {}).get(method, method_colour(method))
+        dash = DASHES[0] if method in OWN_COLOURS else _dash(method)
         shots = [n for n, _, _ in points]
         above = [min(1.0, mean + std) for _, mean, std in points]
         below = [max(0.0, mean - std) for _, mean, std in points]
         data.append(
             {
                 "type": "scatter",
+                "mode": "lines",
                 "x": shots + shots[::-1],
                 "y": above + below[::-1],
                 "fill": "toself",
@@ -219,8 +216,10 @@ def shots_curve(
             }
         )
     if zero_shot is not None:
+        all_above = all(points[-1][1] >= zero_shot for points in curves.values() if points)  # where no line ends
+        side = "top" if all_above else "bottom"
         labels.append(
-            {"xref": "paper", "x": 1, "xanchor": "right", "y": zero_shot, "yanchor": "bottom", "showarrow": False}
+            {"xref": "paper", "x": 1, "xanchor": "right", "y": zero_shot, "yanchor": side, "showarrow": False}
             | {"text": f"ready-made prompt {zero_shot:.1%}"}
         )
     level = [] if zero_shot is None else [_level(zero_shot)]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import gradio as gr
 
 from app.components.html import Html, action, notice, tag
 from app.components.icons import icon
+from app.components.live import pressed
 from app.components.words import counted
+from engines.errors import DataError
 
 FILES = {".zip", ".csv", ".tsv", ".jsonl", ".parquet", ".json", ".npz"}
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".dcm", ".gif"}
@@ -16,6 +22,41 @@ MOST_ENTRIES = 500
 
 def start_folder() -> Path:
     return Path.home()
+
+
+def chosen_place(where: Any, uploaded: Any) -> Path:
+    """The folder or file that was typed, or the file that was dropped.
+
+    Raises:
+        DataError: there is neither, or both, or nothing lies there.
+    """
+    place = str(where or "").strip().strip("\"'")
+    if place and uploaded:
+        raise DataError("There is both a place on this computer and an upload.", "Take one of them away.")
+    if not place and not uploaded:
+        raise DataError("Nothing was chosen yet.", "Name a folder or file, press Browse, or drop a file.")
+    path = Path(str(uploaded)) if uploaded else Path(place).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"There is no folder or file “{path.name or place}” at that place.",
+            "Check the spelling, or choose it with Browse. The place is meant on the computer that runs Promptloupe.",
+            str(path),
+        )
+    return path.resolve()
+
+
+def open_browser(where: Any) -> Any:
+    """Show the folder that stands in the field; a listener of the button beside it."""
+    place = Path(str(where or "").strip() or start_folder()).expanduser()
+    return gr.HTML(browser(str(place if place.is_dir() else start_folder())), visible=True)
+
+
+def browse(event: gr.EventData) -> Sequence[Any]:
+    """(the browser's next content, the field's): a listener of the browser's actions."""
+    name, value = pressed(event)
+    if name == "open":
+        return browser(value), gr.skip()
+    return gr.HTML(visible=False), value if name == "choose" else gr.skip()
 
 
 def browser(folder: str) -> Html:

@@ -90,15 +90,18 @@ def split_fields(fields: Sequence[Field]) -> tuple[list[Field], list[Field]]:
     return shown, [field for field in fields if field not in shown]
 
 
-def component(field: Field, value: Any = None) -> gr.components.Component:
-    """The component for a field. Its key makes a value that was typed survive when the form is drawn anew."""
+def component(field: Field, value: Any = None, form: str = "setting") -> gr.components.Component:
+    """The component for a field. Its key makes a value that was typed survive when the form is drawn anew.
+
+    Several forms on a page need different names.
+    """
     value = field.default if value is None else value
     common: dict[str, Any] = {
         "label": field.title,
         "info": field.info,
         "value": value,
-        "key": f"setting-{field.name}",
-        "elem_id": f"setting-{field.name}",
+        "key": f"{form}-{field.name}",
+        "elem_id": f"{form}-{field.name}",
         "interactive": True,
     }
     if field.choices:
@@ -116,23 +119,23 @@ def component(field: Field, value: Any = None) -> gr.components.Component:
 
 
 def build_form(
-    fields: Sequence[Field], values: Mapping[str, Any] | None = None
+    fields: Sequence[Field], values: Mapping[str, Any] | None = None, form: str = "setting"
 ) -> list[tuple[Field, gr.components.Component]]:
     """Lay the fields out two in a row, the rare ones folded away; returns them with their components."""
     shown, folded = split_fields(fields)
-    built = _rows(shown, values or {})
+    built = _rows(shown, values or {}, form)
     if folded:
-        with gr.Accordion("More settings", open=False, key="more-settings", elem_id="more-settings"):
-            built += _rows(folded, values or {})
+        with gr.Accordion("More settings", open=False, key=f"more-{form}s", elem_id=f"more-{form}s"):
+            built += _rows(folded, values or {}, form)
     return built
 
 
-def _rows(fields: Sequence[Field], values: Mapping[str, Any]) -> list[tuple[Field, gr.components.Component]]:
+def _rows(fields: Sequence[Field], values: Mapping[str, Any], form: str) -> list[tuple[Field, gr.components.Component]]:
     built = []
     for start in range(0, len(fields), 2):
         with gr.Row(equal_height=True):
             for field in fields[start : start + 2]:
-                built.append((field, component(field, values.get(field.name))))
+                built.append((field, component(field, values.get(field.name), form)))
     return built
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from app.components.folders import browser, start_folder
-from app.components.forms import collect, component, form_fields
+from app.components.folders import browse, chosen_place, open_browser
+from app.components.forms import Field, collect, component, form_fields
 from app.components.html import section, tag
-from app.components.live import live_html, pressed
+from app.components.live import live_html
 from app.context import AppContext
 from engines.data import SAMPLES, ImportOptions, available_readers
 from engines.errors import DataError
@@ -30,6 +29,16 @@ OFFERED = (
     "images_folder",
 )
 """Options of an import that the form shows; the command line knows them all."""
+MEDICAL = (
+    "slides",
+    "tile_size",
+    "tiles_per_slide",
+    "tile_level",
+    "tile_mpp",
+    "tile_tissue",
+    "frames",
+)
+"""Those for whole-slide images and DICOM, in a part of their own."""
 AUTOMATIC = "Find out by itself"
 
 
@@ -63,7 +72,7 @@ def build_imports(context: AppContext) -> ImportForm:
             scale=4,
             elem_id="import-source",
         )
-        browse = gr.Button("Browse …", scale=0, min_width=112, elem_id="import-browse", elem_classes="pl-beside")
+        browsing = gr.Button("Browse …", scale=0, min_width=112, elem_id="import-browse", elem_classes="pl-beside")
     listing = live_html(elem_id="import-browser", visible=False)
     with gr.Row():
         upload = gr.File(
@@ -86,25 +95,36 @@ def build_imports(context: AppContext) -> ImportForm:
             label="How to read it",
             info="Only needed where the kind of source is not recognised.",
         )
-        fields = [f for f in form_fields(ImportOptions.model_json_schema()) if f.name in OFFERED]
-        inputs: list[gr.components.Component] = []
-        for place in range(0, len(fields), 3):
-            with gr.Row(equal_height=True):
-                inputs += [component(field) for field in fields[place : place + 3]]
+        known = {field.name: field for field in form_fields(ImportOptions.model_json_schema())}
+        fields = [known[name] for name in OFFERED]
+        inputs = _laid_out(fields)
+    with gr.Accordion("Slides and DICOM", open=False, elem_id="import-medical"):
+        medical = [known[name] for name in MEDICAL]
+        inputs += _laid_out(medical)
+        fields += medical
     button = gr.Button("Import", variant="primary", elem_id="import-start", scale=0, min_width=160)
 
     def start(where: str, uploaded: str | None, called: str, how: str, *values: Any) -> tuple[str, Any, Any, Any]:
         chosen, problems = collect(fields, values)
         if problems:
-            raise DataError(str(problems[0]), "Correct it under Advanced.")
+            raise DataError(str(problems[0]), "Correct it under Advanced, or under Slides and DICOM.")
         job = _submit(context, str(where or ""), uploaded, str(called or ""), str(how), chosen)
         return job, "", None, ""
 
     context.listen(button.click, start, [source, upload, name, reader, *inputs], [started, source, upload, name])
     context.listen(source.submit, start, [source, upload, name, reader, *inputs], [started, source, upload, name])
-    context.listen(browse.click, _open_browser, source, listing, every=True)
-    context.listen(listing.action, _browse, source, [listing, source], every=True)
+    context.listen(browsing.click, open_browser, source, listing, every=True)
+    context.listen(listing.action, browse, None, [listing, source], every=True)
     return ImportForm(started)
+
+
+def _laid_out(fields: Sequence[Field]) -> list[gr.components.Component]:
+    """The components of fields, three in a row."""
+    made: list[gr.components.Component] = []
+    for place in range(0, len(fields), 3):
+        with gr.Row(equal_height=True):
+            made += [component(field) for field in fields[place : place + 3]]
+    return made
 
 
 def _start_sample(context: AppContext, name: str) -> Any:
@@ -116,35 +136,11 @@ def _start_sample(context: AppContext, name: str) -> Any:
 
 def _submit(context: AppContext, where: str, uploaded: str | None, name: str, how: str, options: dict[str, Any]) -> str:
     """Check what can be checked at once, and queue the import."""
-    place = where.strip().strip("\"'")
-    if place and uploaded:
-        raise DataError("There is both a place on this computer and an upload.", "Take one of them away.")
-    if not place and not uploaded:
-        raise DataError("Nothing was chosen yet.", "Name a folder or file, press Browse, or drop a file.")
-    path = Path(uploaded) if uploaded else Path(place).expanduser()
-    if not path.exists():
-        raise DataError(
-            f"There is no folder or file “{path.name or place}” at that place.",
-            "Check the spelling, or choose it with Browse. The place is meant on the computer that runs Promptloupe.",
-            str(path),
-        )
     readers = {reader.title: key for key, reader in available_readers().items()}
     request = {
-        "source": str(path.resolve()),
+        "source": str(chosen_place(where, uploaded)),
         "name": name.strip() or None,
         "reader": readers.get(how),
         "options": options,
     }
     return context.submit("import", request)
-
-
-def _open_browser(where: str) -> Any:
-    place = Path(str(where or "").strip() or start_folder()).expanduser()
-    return gr.HTML(browser(str(place if place.is_dir() else start_folder())), visible=True)
-
-
-def _browse(where: str, event: gr.EventData) -> Sequence[Any]:
-    name, value = pressed(event)
-    if name == "open":
-        return browser(value), gr.skip()
-    return gr.HTML(visible=False), value if name == "choose" else gr.skip()

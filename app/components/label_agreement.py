@@ -142,7 +142,10 @@ def figures(found: Agreement, names: Mapping[int, str]) -> Html:
         again = tag("div", *(_again(pair) for pair in found.again), class_="pl-stack") if found.again else ""
         return tag("div", _nothing_twice(found.readers), again, class_="pl-stack")
     parts = [tag("p", _sentence(found), class_="pl-sentence"), _coefficients(found)]
-    parts += [_confusion(pair, found.categories, names) for pair in found.pairs]
+    for pair in found.pairs:
+        confusion = _confusion(pair, found.categories, names)
+        title = f"What {pair.first} and {pair.second} took the same image for"
+        parts.append(fold(title, confusion) if len(found.pairs) > 1 else confusion)
     parts += [_again(pair) for pair in found.again]
     refresh = tag("div", action("Work it out again", "again", "", "small"))
     return tag("div", *parts, refresh, class_="pl-stack")
@@ -186,11 +189,15 @@ def _coefficients(found: Agreement) -> Html:
 
 
 def _confusion(pair: Pair, categories: Sequence[int | None], names: Mapping[int, str]) -> Html:
-    titles = [_category(each, names) for each in categories]
-    rows = [
-        [title, *(tag("b", n) if place == other else (n or "–") for other, n in enumerate(row))]
-        for place, (title, row) in enumerate(zip(titles, pair.confusion, strict=True))
-    ]
+    """What one called what the other called otherwise; classes that neither used are left out."""
+    used = [each for each, row in enumerate(pair.confusion) if any(row) or any(other[each] for other in pair.confusion)]
+    titles = [_category(categories[each], names) for each in used]
+
+    def cell(row: int, column: int) -> Any:
+        images = pair.confusion[row][column]
+        return tag("b", images) if row == column else images or "–"
+
+    rows = [[title, *(cell(row, column) for column in used)] for row, title in zip(used, titles, strict=True)]
     caption = f"What {pair.first} (rows) and {pair.second} (columns) took the same image for"
     return tag(
         "div",

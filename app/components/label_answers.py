@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import func, select
 
 from app.components.label_wire import (
-    AT_ONCE,
     Asker,
     ForPicture,
     Keep,
@@ -31,6 +30,7 @@ from app.components.label_wire import (
 from engines import labelling
 from engines.data.display import display_folder, display_picture
 from engines.errors import DataError
+from engines.labelling.answers import imported_suggestions
 from engines.labelling.rows import log, still_standing
 from engines.labelling.undo import piles
 from engines.store import Annotation, Occasion, Sample, SelectionRound, Workspace
@@ -116,7 +116,10 @@ class ReaderAnswers:
         return {"receipts": kept}
 
     def turn(self, asked: Any) -> dict[str, Any]:
-        """Take back or put back the newest step: a verdict, or all verdicts of one key press in the grid."""
+        """Take back or put back a step: a verdict, or all verdicts of one key press in the grid.
+
+        Where another window was faster nothing is moved, and the answer says so in `overtaken`.
+        """
         request = Turn.model_validate(asked)
         step = partial(
             labelling.undo if request.what == "undo" else labelling.redo,
@@ -124,12 +127,17 @@ class ReaderAnswers:
             request.dataset,
             request.annotator,
         )
-        first = step(f"{request.event}-0")
-        if first is not None:
-            for row in self._of_one_step(request, first.refers_to):
+        try:
+            first = step(f"{request.event}-0", of=request.of)
+        except labelling.OvertakenError as late:
+            return {"overtaken": str(late), **self._past(request)}
+        assert first is not None  # only a step that names no row finds none
+        for row in self._of_one_step(request, first.refers_to):
+            with suppress(labelling.OvertakenError):
                 step(f"{request.event}-{row}", of=row)
         with self.workspace.session() as session:
-            rows = session.scalars(select(Annotation).where(Annotation.event.startswith(f"{request.event}-"))).all()
+            written = Annotation.event.startswith(f"{request.event}-", autoescape=True)
+            rows = session.scalars(select(Annotation).where(written)).all()
         samples = [row.sample_id for row in rows]
         blind = labelling.label_settings(self.workspace, request.dataset).blind
         queue = [task for task in self._queue(request, blind) if task["sample"] in samples] if samples else []
@@ -140,7 +148,7 @@ class ReaderAnswers:
             if row.sample_id not in known
         ]
         return {
-            "verdict": first and {"verdict": first.verdict.value, "class_id": first.class_id},
+            "verdict": {"verdict": first.verdict.value, "class_id": first.class_id},
             "tasks": self._with_images(request, queue, blind),
             "standing": self._standing(request, samples, rows[0].occasion if rows else Occasion.READING),
             "mark": max((row.id for row in rows), default=0),
@@ -225,18 +233,23 @@ class ReaderAnswers:
         return {(number, pick["sample"]): pick.get("why", "") for number, picks in found for pick in picks}
 
     def _suggested(self, dataset_id: int, samples: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Image -> the first three classes as (class id, probability), and the run that learned them."""
+        """Image -> the model's first three classes as (class id, probability) with the run that learned them, and what
+        files suggest as (class id, probability or None, whose suggestion)."""
         newest = select(SelectionRound.run_id).where(SelectionRound.dataset_id == dataset_id)
         with self.workspace.session() as session:
             run = session.scalar(newest.order_by(SelectionRound.number.desc()).limit(1)) or ""
         found = labelling.suggestions(self.workspace, dataset_id, samples, SUGGESTED)
-        return {
+        aids: dict[int, dict[str, Any]] = {
             sample: {"top": [(number, round(share, 4)) for number, share in top], "model": run}
             for sample, top in found.items()
         }
+        for sample, of_files in imported_suggestions(self.workspace, dataset_id, samples).items():
+            offered = [(each.class_id, each.probability, each.source) for each in of_files]
+            aids.setdefault(sample, {"top": [], "model": ""})["offered"] = offered
+        return aids
 
     def _past(self, reader: Asker) -> dict[str, Any]:
-        """The reader's newest verdicts that stand, and how many can be taken back and put back."""
+        """The reader's newest verdicts that stand; how many can be taken back and put back, and which come first."""
         with self.workspace.session() as session:
             done, undone = piles(log(session, reader.dataset, reader.annotator.strip()))
             newest = done[: -PAST - 1 : -1]
@@ -247,14 +260,17 @@ class ReaderAnswers:
             for row in newest
             if (sha := images.get(row.sample_id))
         ]
-        return {"past": past, "undoable": len(done), "redoable": len(undone)}
+        nexts = {"undo_next": done[-1].id if done else None, "redo_next": undone[-1].id if undone else None}
+        return {"past": past, "undoable": len(done), "redoable": len(undone), **nexts}
 
     def _of_one_step(self, request: Turn, row: int) -> list[int]:
-        """The rows next in turn that were given with the same key press as `row`, which has just been turned."""
+        """The rows that were given with the same key press as `row`, which has just been moved; the next one first."""
         with self.workspace.session() as session:
+            press = press_of(session.scalar(select(Annotation.event).where(Annotation.id == row)))
+            if not press:
+                return []
+            alike = set(
+                session.scalars(select(Annotation.id).where(Annotation.event.startswith(f"{press}-", autoescape=True)))
+            )
             done, undone = piles(log(session, request.dataset, request.annotator.strip()))
-            ids = [each.id for each in reversed(done if request.what == "undo" else undone)][:AT_ONCE]
-            query = select(Annotation.id, Annotation.event).where(Annotation.id.in_([row, *ids]))
-            events = dict(session.execute(query).tuples().all())
-        press = press_of(events.get(row))
-        return list(takewhile(lambda each: press_of(events.get(each)) == press, ids)) if press else []
+        return [each.id for each in reversed(done if request.what == "undo" else undone) if each.id in alike]

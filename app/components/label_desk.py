@@ -17,8 +17,8 @@ from app.context import AppContext
 from engines.errors import DataError
 from engines.store import Dataset, Job, JobState, Occasion, Sample, SelectionRound, Workspace
 
-QUEUE, LIST = "queue", "list"
-"""What the reading screen shows: the reader's queue, or images looked up."""
+QUEUE, LIST, OPENING = "queue", "list", "opening"
+"""What the reading screen shows: the reader's queue, images looked up, or what the page has still to find out."""
 FOUND_AT_ONCE = 500
 """Images that can be opened together."""
 
@@ -36,7 +36,7 @@ class Desk:
     place: gr.HTML
     """The line above the reading screen."""
     showing: gr.State
-    """`QUEUE`, `LIST`, or empty while the screen shows nothing."""
+    """`QUEUE`, `LIST`, `OPENING`, or empty while the screen shows nothing."""
 
     @property
     def workspace(self) -> Workspace:

@@ -15,6 +15,7 @@ from app.components.live import live_html, pressed
 from app.components.methods import method_title
 from app.components.words import counted, duration, moment, number
 from engines.labelling import check_chain, history
+from engines.labelling.readers import spellings
 from engines.store import Annotation, Occasion, Run, Sample, SelectionRound, Verdict
 from engines.store.browse import classes
 
@@ -107,9 +108,9 @@ class History:
         query = select(func.count(Annotation.id)).where(
             Annotation.sample_id.in_(select(Sample.id).where(Sample.dataset_id == dataset_id))
         )
-        if reader is not None:
-            query = query.where(Annotation.annotator == reader)
         with self.workspace.session() as session:
+            if reader is not None:
+                query = query.where(Annotation.annotator.in_(spellings(session, reader)))
             return session.scalar(query) or 0
 
     def _table(self, dataset_id: int, rows: Sequence[Annotation]) -> Html:
@@ -165,4 +166,6 @@ def _what(row: Annotation, names: Mapping[int, str]) -> Html:
 def _aids(row: Annotation) -> str:
     if row.occasion is Occasion.IMPORT or row.verdict is Verdict.UNDO:
         return "–"
+    if row.aids.get("offered"):
+        return "suggestions of the model and of files" if row.model else "suggestions of files"
     return "the model’s guess" if row.model or not row.aids.get("blind", True) else "nothing (blind)"

@@ -24,7 +24,7 @@ from engines.store import Occasion
 
 __all__ = ["KEYS", "LabelReader"]
 _STATIC = Path(__file__).parents[1] / "static"
-_SCRIPTS = ("label_picture.js", "label_send.js", "label_grid.js", "label.js", "label_show.js", "label_keys.js")
+_SCRIPTS = tuple(f"label{part}.js" for part in ("_picture", "_send", "_grid", "", "_verdicts", "_show", "_keys"))
 log = logging.getLogger("promptloupe")
 
 
@@ -51,9 +51,12 @@ class LabelReader:
             elem_id=elem_id,
         )
 
-    def open(self, dataset_id: int, annotator: str) -> str:
-        """The component's value that shows a reader's queue, as `engines.labelling.tasks` has it just then."""
-        return _request(dataset=dataset_id, annotator=annotator)
+    def open(self, dataset_id: int, annotator: str, first: bool = False) -> str:
+        """The component's value that shows a reader's queue, as `engines.labelling.tasks` has it just then.
+
+        An image of this queue that is being read stays on screen, unless the reader asked for the `first` one.
+        """
+        return _request(dataset=dataset_id, annotator=annotator, first=first)
 
     def open_list(
         self, dataset_id: int, annotator: str, sample_ids: Sequence[int], occasion: Occasion, title: str

@@ -16,6 +16,8 @@ KEYS = {
     "V": "One large image, or the grid",
     "+ −": "Zoom; 0 shows all of the image or its own size",
     "[ ]": "Darker, brighter",
+    ", .": "Less contrast, more contrast",
+    "W": "The next window of a DICOM image: its own, and for CT lung, bone, …",
     "Space": "In the grid: select the image; with Shift and arrows several",
 }
 """Keys of the reading screen, for the sheet of its page."""
@@ -139,8 +141,8 @@ _SIDE = tag(
         "input",
         type="search",
         data_part="filter",
-        placeholder="Find a class (key /), Enter takes the first",
-        aria_label="Find a class",
+        placeholder="Find a class (key /)",
+        aria_label="Find a class; Enter takes the first",
         autocomplete="off",
         hidden=True,
     ),
@@ -166,6 +168,14 @@ _SIDE = tag(
         _slider("contrast", "Contrast"),
         _slider("centre", "Window level"),
         _slider("span", "Window width"),
+        tag(
+            "div",
+            tag("span", "Windows (W)"),
+            tag("span", data_part="presets", class_="pl-buttons", role="group", aria_label="Windows"),
+            data_part="presets-row",
+            class_="pl-presets",
+            hidden=True,
+        ),
         tag(
             "label",
             tag("input", type="checkbox", data_part="hold"),

@@ -21,11 +21,13 @@ from engines.store import Annotation, JobState, Occasion, Sample
 from engines.store.browse import get_jobs
 
 SHOWN = 20
+LIKE, FOUND = "Most like that image", "Found images"
 LEAD = (
     "Look for a kind of image by describing it, or by an example. Good for a class that the rounds have not found yet."
 )
 Found = dict[str, Any]
-"""What was found: `title`, `ids`, `selected`; or `job` and `asked`, while the images are looked at first."""
+"""What was found: `title`, `ids`, `selected`; or `job` and `asked`, while the images are looked at first; or `pending`
+and `title`, while the search is on its way."""
 # The image on the reading screen, as the screen itself tells it.
 ON_SCREEN = "() => document.querySelector('#label-reader [data-shown]')?.dataset.shown || ''"
 
@@ -67,8 +69,9 @@ class FindImages:
         begun = context.listen(self.like.click, searching, None, self.answer)
         seen = [desk.dataset, desk.name, self.shown_sample, self.fresh]
         self._then(begun, self.like_shown, seen, js=f"(d, n, s, f) => [d, n, ({ON_SCREEN})(), f]")
-        inputs = [desk.dataset, desk.name, self.found, self.fresh]
-        context.listen(self.answer.action, self.act, inputs, [*self.answered, *desk.screen], every=True)
+        inputs = [desk.dataset, desk.name, self.found]
+        pressed_on = context.listen(self.answer.action, self.act, inputs, [*self.answered, *desk.screen], every=True)
+        self._then(pressed_on, self.carry_on, [desk.dataset, self.found, self.fresh])
         context.on_tick(self.follow, self.found, self.answer)
 
     def after(self, begun: Any) -> None:
@@ -101,7 +104,13 @@ class FindImages:
         return self.like_sample(dataset_id, sample, fresh)
 
     def like_sample(self, dataset_id: Any, sample: int, fresh: Any) -> tuple[Found, Html]:
-        return self.ask(dataset_id, {"sample_id": sample}, "Most like that image", bool(fresh))
+        return self.ask(dataset_id, {"sample_id": sample}, LIKE, bool(fresh))
+
+    def carry_on(self, dataset_id: Any, found: Any, fresh: Any) -> Any:
+        """The search that a button inside the answer has begun; it says “Searching …” meanwhile."""
+        if not isinstance(found, dict) or not found.get("pending"):
+            return gr.skip(), gr.skip()
+        return self.ask(dataset_id, found["pending"], found.get("title", FOUND), bool(fresh))
 
     def ask(self, dataset_id: Any, asked: dict[str, Any], title: str, fresh: bool) -> tuple[Found, Html]:
         """The search, or why it cannot be; begins to look at the images where that was never done."""
@@ -183,7 +192,7 @@ class FindImages:
             return gr.skip()
         return self.waiting(int(found.get("missing") or 0), str(found["job"]), found.get("asked") or {})
 
-    def act(self, dataset_id: Any, name: Any, found: Any, fresh: Any, event: gr.EventData) -> list[Any]:
+    def act(self, dataset_id: Any, name: Any, found: Any, event: gr.EventData) -> list[Any]:
         what, value = pressed(event)
         found, still = found if isinstance(found, dict) else {}, [gr.skip()] * 3
         chosen, sample = existing(self.workspace, dataset_id), number_of(value)
@@ -192,14 +201,14 @@ class FindImages:
             selected = None if sample == found.get("selected") else sample
             return [*self.show(chosen, found["ids"], found["title"], asked, selected), *still]
         if what == "like" and sample is not None:
-            return [*self.like_sample(chosen, sample, fresh), *still]
+            return [{"pending": {"sample_id": sample}, "title": LIKE}, searching(), *still]
         if what in ("open", "open-one"):
             ids = [each for each in found.get("ids", []) if what == "open" or each == sample]
-            screen = self.desk.open_list(chosen, name, ids, Occasion.REVIEW, found.get("title", "Found images"))
+            screen = self.desk.open_list(chosen, name, ids, Occasion.REVIEW, found.get("title", FOUND))
             return [gr.skip(), gr.skip(), *screen]
         if what == "again" and asked:
             question = {key: asked[key] for key in ("text", "sample_id") if key in asked}
-            return [*self.ask(chosen, question, asked.get("title", "Found images"), bool(fresh)), *still]
+            return [{"pending": question, "title": asked.get("title", FOUND)}, searching(), *still]
         if what in ("cancel", "retry") and found.get("job") == value:
             if what == "cancel":
                 jobs.cancel(self.workspace, value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.components.choices import backbone_choices
 from app.components.forms import Field, clean, component, form_fields, told_on_field
@@ -17,14 +17,13 @@ from app.components.words import counted
 from engines.active import StrategyInfo, available_strategies
 from engines.errors import ConfigError
 from engines.labelling import LabelSettings
-from engines.store import Annotation, Workspace
+from engines.labelling.readers import folded, known_as
+from engines.store import Annotation, Occasion, Workspace
 from engines.store.browse import DatasetSummary, Tally, dataset_summaries
 
 SHOWN = ("budget", "strategy", "balanced")
 """Settings that stand on the page; the others wait under Advanced."""
 LONGEST_NAME = 100
-OF_PROGRAM = "import:"
-"""How names begin under which files were read in: no person's."""
 
 
 class SettingsForm:
@@ -130,16 +129,19 @@ def method_choices() -> list[tuple[str, str]]:
     return [(entry.title, entry.name) for entry in methods().values() if entry.trains and entry.learns_from == "labels"]
 
 
-def reader_name(value: Any) -> str:
-    """A reader's name as it is kept: blanks tidied; empty where it is none."""
-    return " ".join(value.split())[:LONGEST_NAME] if isinstance(value, str) else ""
+def reader_name(workspace: Workspace, value: Any) -> str:
+    """A reader's name as it is kept, whichever way it was spelt this time; empty where it is none."""
+    typed = " ".join(value.split())[:LONGEST_NAME] if isinstance(value, str) else ""
+    return known_as(workspace, typed)
 
 
 def known_readers(workspace: Workspace) -> list[str]:
-    """Everybody who has labelled in this workspace, by name."""
+    """Everybody who has labelled in this workspace, by name; each once, and no files that labels came in."""
+    read = select(Annotation.annotator).where(Annotation.occasion != Occasion.IMPORT)
     with workspace.session() as session:
-        names = session.scalars(select(Annotation.annotator).distinct())
-        return sorted((name for name in names if name and not name.startswith(OF_PROGRAM)), key=str.casefold)
+        names = session.scalars(read.group_by(Annotation.annotator).order_by(func.min(Annotation.id).desc()))
+        first = {folded(name): name for name in names}
+    return sorted(first.values(), key=str.casefold)
 
 
 def offered_sets(workspace: Workspace) -> dict[str, int]:

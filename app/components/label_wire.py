@@ -55,6 +55,8 @@ class Keep(Asker):
 
 class Turn(Asker):
     what: Literal["undo", "redo"]
+    of: int
+    """The row that the page shows as the next one: no other is moved in its place."""
     event: str = Field(min_length=8, max_length=24)
 
 

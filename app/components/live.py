@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,6 +25,18 @@ def live_html(value: Html | str = "", **options: Any) -> gr.HTML:
     An update changes only what differs, so that focus and scrolling stay.
     """
     return gr.HTML(value, js_on_load=ON_LOAD, apply_default_css=False, padding=False, **options)
+
+
+def scripted_html(script: Path, template: Html | str = "", **options: Any) -> gr.HTML:
+    """A `gr.HTML` that the JavaScript of a file draws: into the elements of `template`, from the value it is given."""
+    return gr.HTML(
+        "",
+        html_template=str(template),
+        js_on_load=script.read_text(encoding="utf-8"),
+        apply_default_css=False,
+        padding=False,
+        **options,
+    )
 
 
 def pressed(event: gr.EventData) -> tuple[str, str]:

@@ -8,24 +8,23 @@ import gradio as gr
 
 from app.components import label_progress as views
 from app.components import label_setup as setup
-from app.components.html import Html, action, empty_state, page_title, section, tag
-from app.components.icons import GALLERY
+from app.components.html import page_title, section, tag
 from app.components.label_agreement import SecondReader
-from app.components.label_desk import LIST, QUEUE, Desk, has_rounds
+from app.components.label_desk import has_rounds
 from app.components.label_files import Files
 from app.components.label_history import History
-from app.components.label_reader import KEYS, LabelReader
+from app.components.label_practice import Practice
+from app.components.label_reader import KEYS
 from app.components.label_review import LikelyErrors
-from app.components.label_rounds import ROUND, awaited_round, is_ready, newest_round_job, round_said
+from app.components.label_rounds import awaited_round
 from app.components.label_search import FindImages, searching
+from app.components.label_work import Work
 from app.components.live import live_html, pressed
 from app.components.methods import begin_reading
 from app.components.plot import drawn, plot
 from app.context import AppContext, Page, tell_errors
-from engines import jobs
-from engines.data.practice import practice_copy
 from engines.errors import ConfigError, DataError
-from engines.labelling import label_settings, save_label_settings, tasks
+from engines.labelling import label_settings, save_label_settings
 from engines.store.browse import DatasetSummary, dataset_summaries, tally
 from engines.store.edit import set_classes
 
@@ -56,9 +55,7 @@ class LabelPage:
         context = self.context
         self.dataset = context.remembered("dataset")
         self.name = context.remembered("reader", "")
-        self.awaited = context.remembered("label-round", "")
         self.seen = gr.State("")
-        self.showing = gr.State("")
         gr.HTML(page_title("Label", LEAD), apply_default_css=False)
         self.empty = live_html(tag("p", "One moment …", class_="pl-quiet"))
         with gr.Column(visible=False, elem_id="label-body") as self.body:
@@ -66,8 +63,9 @@ class LabelPage:
                 self._setup()
             self._classes()
             self.offer = live_html(elem_id="label-offer", visible=False)
-            with gr.Column(elem_id="label-work") as self.work:
-                self._work()
+            self.practice = Practice(context, self.dataset, self.name)
+            with gr.Column(elem_id="label-work") as self.middle:
+                self.work = Work(context, self.dataset, self.name, self.form)
             self._outcome()
         self.listen()
 
@@ -105,22 +103,11 @@ class LabelPage:
             )
             self.save_names = gr.Button("Save the classes", variant="primary", scale=0, elem_id="label-save-classes")
 
-    def _work(self) -> None:
-        with gr.Row(equal_height=False):
-            self.next = gr.Button("Next batch", variant="primary", scale=0, min_width=160, elem_id="label-next")
-            self.round = live_html(elem_id="label-round")
-        with gr.Row(equal_height=False, elem_id="label-desk"):
-            with gr.Column(scale=4, min_width=480):
-                self.place = live_html(elem_id="label-place")
-                self.reader = LabelReader(self.context)
-            with gr.Column(scale=1, min_width=264):
-                self.beside = live_html(elem_id="label-beside")
-
     def _outcome(self) -> None:
         gr.HTML(section("What came out"), apply_default_css=False)
         self.sentence = live_html(elem_id="label-outcome")
         self.curve = plot(elem_id="label-curve")
-        desk = Desk(self.context, self.dataset, self.name, self.reader, self.place, self.showing)
+        desk = self.work.desk
         with gr.Tabs(elem_id="label-tabs") as self.tabs:
             with gr.Tab("Find images", id="find") as find:
                 self.find = FindImages(desk)
@@ -133,25 +120,23 @@ class LabelPage:
             with gr.Tab("Export and import", id="files") as files:
                 self.files = Files(desk)
         self.opened = {"find": find, "second": second, "errors": errors, "history": history, "files": files}
-        self.desk = desk
 
     # --- what listens ---------------------------------------------------------------
 
     def listen(self) -> None:
-        context, form = self.context, self.form
-        settings = form.components
+        context, form, work = self.context, self.form, self.work
+        settings, screen = form.components, work.desk.screen
         head = [self.empty, self.body, self.setup, self.chooser, self.who, *settings]
-        conditional = [self.naming, self.naming_words, self.names, self.offer, self.work, self.next]
-        conditional += [self.awaited]
-        results = [self.beside, self.sentence, self.curve, self.seen]
-        everything = [self.dataset, self.name, *head, *conditional, *results, *self.desk.screen]
+        conditional = [self.naming, self.naming_words, self.names, self.offer, self.middle, work.next, work.awaited]
+        results = [work.beside, self.sentence, self.curve, self.seen]
+        everything = [self.dataset, self.name, *head, *conditional, *results, *screen]
         context.on_load(self.open, [self.dataset, self.name], everything)
         context.listen(self.chooser.input, self.choose, [self.chooser, self.name], everything)
         tabs = [*self.find.answered, *self.second.shown, *self.errors.shown, *self.history.shown]
         blank: list[Any] = [{}, *[""] * (len(tabs) - 1), gr.update(selected="find")]
         context.listen(self.chooser.input, lambda: blank, None, [*tabs, self.tabs])  # what they show was of others
         context.listen(
-            self.who.input, self.rename, [self.dataset, self.who], [self.name, self.setup, *self.desk.screen]
+            self.who.input, self.rename, [self.dataset, self.who], [self.name, self.who, self.setup, *screen]
         )
         form.listen()
         asked = [self.dataset, self.name, *settings]
@@ -160,7 +145,7 @@ class LabelPage:
                 [part.input],
                 tell_errors(self.save(name)),
                 asked,
-                [self.setup, *self.desk.screen],
+                [self.setup, *screen],
                 trigger_mode="always_last",  # what is typed last is kept
                 concurrency_limit=None,
                 show_progress="hidden",
@@ -168,8 +153,10 @@ class LabelPage:
             )
         context.listen(self.save_names.click, self.name_classes, [self.dataset, self.names, self.name], everything)
         started = [*everything, self.tabs, *self.errors.shown, *self.find.answered]
-        context.listen(self.offer.action, self.take_offer, [self.dataset, self.name], started)
-        self._listen_to_work(results, settings)
+        context.listen(self.offer.action, self.take_offer, [self.dataset, self.name], [self.tabs, *self.errors.shown])
+        self.practice.listen(self.offer, started, self.open_copy)
+        work.listen(self.setup)
+        self._listen_to_numbers(results, screen)
         for part in (self.find, self.second, self.errors, self.history, self.files):
             part.listen()
         who = [self.dataset, self.name]
@@ -177,25 +164,12 @@ class LabelPage:
         context.listen(self.opened["errors"].select, self.errors.look, who, self.errors.shown)
         context.listen(self.opened["history"].select, self.history.look, self.history.asked, self.history.shown)
 
-    def _listen_to_work(self, results: list[Any], settings: list[Any]) -> None:
-        context, screen = self.context, self.desk.screen
-        begun = [self.awaited, self.round, self.setup]
-        context.listen(self.next.click, self.next_batch, [self.dataset, self.name, *settings], begun)
-        context.listen(
-            self.round.action, self.act_on_round, [self.dataset, self.name, self.awaited], [*begun[:2], *screen]
-        )
-        context.listen(self.place.action, self.open_queue, [self.dataset, self.name], screen, every=True)
-        context.listen(
-            self.reader.component.done, self.go_on, [self.dataset, self.name, self.showing], [self.awaited, *screen]
-        )
-        self.find.after(
-            context.listen(
-                self.beside.action, self.search_class, None, [self.tabs, self.find.words, self.find.answer], every=True
-            )
-        )
-        looked = [self.round, self.awaited, *results, *screen]
-        asked = [self.dataset, self.name, self.awaited, self.seen, self.showing]
-        context.on_tick(self.keep_up, asked, looked)
+    def _listen_to_numbers(self, results: list[Any], screen: list[Any]) -> None:
+        context, work = self.context, self.work
+        found = [self.tabs, self.find.words, self.find.answer]
+        self.find.after(context.listen(work.beside.action, self.search_class, None, found, every=True))
+        asked = [self.dataset, self.name, work.awaited, self.seen, work.showing]
+        context.on_tick(self.keep_up, asked, [work.round, work.awaited, *results, *screen])
 
     # --- opening ----------------------------------------------------------------------
 
@@ -210,13 +184,13 @@ class LabelPage:
     def refresh(self, dataset: Any, name: Any) -> list[Any]:
         """Everything on the page, for the data set that is chosen (else the newest)."""
         sets = setup.offered_sets(self.workspace)
-        name, readers = setup.reader_name(name), setup.known_readers(self.workspace)
+        name, readers = setup.reader_name(self.workspace, name), setup.known_readers(self.workspace)
         if not sets:
             nothing = [gr.skip()] * (len(self.form.fields) + 7 + 4)
             return [
                 None, name, gr.update(value=setup.no_images(), visible=True), gr.update(visible=False),
                 gr.skip(), gr.update(choices=[], value=None), gr.update(choices=readers, value=name or None),
-                *nothing, self.reader.closed(), "", "",
+                *nothing, self.work.reader.closed(), "", "",
             ]  # fmt: skip
         chosen = dataset if dataset in sets.values() else next(iter(sets.values()))
         found = next(each for each in dataset_summaries(self.workspace) if each.id == chosen)
@@ -241,7 +215,7 @@ class LabelPage:
             gr.update(visible=not offering),
             awaited_round(self.workspace, chosen),
             *self.results(chosen, name),
-            *self.open_queue(chosen, name),
+            *self.work.open_queue(chosen, name),
         ]
 
     def _nothing_to_label(self, dataset: DatasetSummary) -> bool:
@@ -250,26 +224,12 @@ class LabelPage:
         return with_labels and not has_rounds(self.workspace, dataset.id)
 
     def rename(self, dataset: Any, typed: Any) -> list[Any]:
-        name = setup.reader_name(typed)
+        name = setup.reader_name(self.workspace, typed)
         found = next((each for each in dataset_summaries(self.workspace) if each.id == dataset), None)
         if found is None:
-            return [name, *[gr.skip()] * 4]
+            return [name, name or None, *[gr.skip()] * 4]
         label = setup.summary(label_settings(self.workspace, found.id), found, name)
-        return [name, gr.update(label=label), *self.open_queue(found.id, name)]
-
-    def open_queue(self, dataset: Any, name: Any) -> list[Any]:
-        """The reader's queue on the reading screen, or a word on what to do where there never was one.
-
-        An empty queue is opened, too: there the last verdicts can be taken back. The screen tells that it is empty.
-        """
-        begun = isinstance(dataset, int) and has_rounds(self.workspace, dataset)
-        if isinstance(dataset, int) and not begun and not setup.unlabelled(tally(self.workspace, dataset)):
-            return [self.reader.closed(), "", ""]
-        if not isinstance(dataset, int) or not name:
-            return [self.reader.closed(), _nothing_yet("First say who you are."), ""]
-        if not begun:
-            return [self.reader.closed(), _nothing_yet("Press “Next batch” to have the first ones picked."), ""]
-        return [self.reader.open(dataset, name), "", QUEUE]
+        return [name, name or None, gr.update(label=label), *self.work.open_queue(found.id, name)]
 
     def save(self, changed: str) -> Any:
         """A listener that keeps the settings; a change of what is shown beside images shows them anew."""
@@ -283,8 +243,8 @@ class LabelPage:
             if found is None:
                 return [gr.skip()] * 4
             save_label_settings(self.workspace, found.id, settings)
-            screen = self.open_queue(found.id, name) if changed == "blind" else [gr.skip()] * 3
-            return [gr.update(label=setup.summary(settings, found, setup.reader_name(name))), *screen]
+            screen = self.work.open_queue(found.id, name) if changed == "blind" else [gr.skip()] * 3
+            return [gr.update(label=setup.summary(settings, found, setup.reader_name(self.workspace, name))), *screen]
 
         return keep
 
@@ -296,74 +256,26 @@ class LabelPage:
         set_classes(self.workspace, dataset, str(typed or "").splitlines())
         return self.refresh(dataset, name)
 
+    def open_copy(self, dataset: int, name: Any) -> list[Any]:
+        return [*self.refresh(dataset, name), gr.update(selected="find"), "", "", {}, ""]
+
     def take_offer(self, dataset: Any, name: Any, event: gr.EventData) -> list[Any]:
-        """Practise on a copy, or look for wrong labels."""
-        what, _ = pressed(event)
-        if not isinstance(dataset, int):
-            raise DataError("No data set is chosen.", "Choose one at the top of the page.")
-        if what == "practise":
-            shown = self.refresh(practice_copy(self.workspace, dataset), name)
-            return [*shown, gr.update(selected="find"), "", "", {}, ""]
+        """Look for wrong labels; the copy to practise on listens for itself."""
+        if pressed(event)[0] != "errors":
+            return [gr.skip()] * 3
         self.errors.begin(dataset)
-        unchanged = 2 + 5 + len(self.form.fields) + 7 + 4 + 3
-        seen = self.errors.look(dataset, name)
-        return [*[gr.skip()] * unchanged, gr.update(selected="errors"), *seen, gr.skip(), gr.skip()]
+        return [gr.update(selected="errors"), *self.errors.look(dataset, name)]
 
-    # --- rounds -----------------------------------------------------------------------
-
-    def next_batch(self, dataset: Any, name: Any, *given: Any) -> list[Any]:
-        """Queue a round with what the form says."""
-        name = setup.reader_name(name)
-        if not name:
-            raise DataError("Who are you?", "Type your name or initials first: every label carries it.")
-        if not isinstance(dataset, int):
-            raise DataError("No data set is chosen.", "Choose one at the top of the page.")
-        running = newest_round_job(self.workspace, dataset)
-        if running is not None and not running.state.ended:
-            return [running.id, round_said(running, running.id), gr.skip()]
-        save_label_settings(self.workspace, dataset, self.form.settings(given))
-        payload = {"dataset_id": dataset, "annotator": name, "measure_only": False}
-        job = self.context.submit(ROUND, payload)
-        return [job, round_said(newest_round_job(self.workspace, dataset), job), gr.update(open=False)]
-
-    def act_on_round(self, dataset: Any, name: Any, awaited: Any, event: gr.EventData) -> list[Any]:
-        what, value = pressed(event)
-        still = [gr.skip()] * 3
-        if what == "queue":
-            return [gr.skip(), "", *self.open_queue(dataset, name)]
-        newest = newest_round_job(self.workspace, dataset)
-        if newest is None or newest.id != value:
-            return [gr.skip(), gr.skip(), *still]
-        if what == "cancel":
-            jobs.cancel(self.workspace, value)
-        elif what == "retry":
-            awaited = jobs.retry(self.workspace, value)
-        return [awaited, gr.skip(), *still]
-
-    def go_on(self, dataset: Any, name: Any, showing: Any) -> list[Any]:
-        """The screen has nothing left and says so: on to the rest of the queue where there is one."""
-        if showing == LIST:
-            back = action("Back to the queue", "queue", "", "small primary")
-            said = tag("div", tag("span", "You have looked at all of these."), back, class_="pl-row")
-            return [gr.skip(), gr.skip(), said, LIST]
-        queue = tasks(self.workspace, dataset, name) if isinstance(dataset, int) and name else []
-        if queue:
-            return ["", self.reader.open(dataset, name), "", QUEUE]
-        return [gr.skip(), gr.skip(), "", ""]
+    # --- while it is looked at --------------------------------------------------------------
 
     def keep_up(self, dataset: Any, name: Any, awaited: Any, seen: Any, showing: Any) -> list[Any]:
         """What has changed since the last second: the round at work, the numbers, the next images."""
-        still, screen = [gr.skip()] * 4, [gr.skip()] * 3
         if not isinstance(dataset, int):
-            return [gr.skip(), gr.skip(), *still, *screen]
-        newest = newest_round_job(self.workspace, dataset)
-        remembered: Any = gr.skip()
-        if is_ready(newest, awaited) and not showing:
-            screen, remembered, awaited = self.open_queue(dataset, name), "", ""
-        shown = round_said(newest, awaited)
-        if views.stamp(self.workspace, dataset, name) != seen:
-            still = self.results(dataset, name, wait=0)
-        return [shown, remembered, *still, *screen]
+            return [gr.skip()] * (2 + 4 + 3)
+        shown, remembered, *screen = self.work.keep_up(dataset, name, awaited, showing)
+        unchanged = views.stamp(self.workspace, dataset, name) == seen
+        numbers = [gr.skip()] * 4 if unchanged else self.results(dataset, name, wait=0)
+        return [shown, remembered, *numbers, *screen]
 
     def results(self, dataset: int, name: Any, wait: float = 0.05) -> list[Any]:
         """The numbers beside the images and below them; those of a moment ago, or none, until they are worked out."""
@@ -379,7 +291,3 @@ class LabelPage:
         """From the warning on a class without labels to images that may show it."""
         _, value = pressed(event)
         return [gr.update(selected="find"), value, searching()]
-
-
-def _nothing_yet(sentence: str) -> Html:
-    return empty_state(GALLERY, f"The images that deserve your time will stand here, one after the other. {sentence}")

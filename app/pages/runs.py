@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components import defects
+from app.components import defects, report_actions
 from app.components import training as views
 from app.components.choices import DEFAULTS, choice_of
 from app.components.html import Html, page_title, section, tag
@@ -96,6 +96,7 @@ class _RunsPage:
         with gr.Row(elem_id="run-actions"):
             self.reuse = gr.Button("Use these settings again", size="sm", elem_id="run-reuse")
             self.export = gr.Button("Save the learned prompt", size="sm", elem_id="run-export")
+            self.report = gr.Button("Report", size="sm", elem_id="run-report")
             self.delete = gr.Button("Move to the bin", size="sm", variant="stop", elem_id="run-delete")
             self.file = gr.DownloadButton("Download", visible="hidden", elem_id="run-file")
         with gr.Row():
@@ -222,6 +223,7 @@ class _RunsPage:
         context.listen(self.reuse.click, self.use_again, self.opened, self.choice).then(None, js=GO_TO_TRAIN)
         saved = self.export.click(tell_errors(self.save), [self.opened, self.seed], self.file, **SHORT)
         saved.success(None, js=DOWNLOAD)
+        report_actions.at_run(context, self.opened, self.report)
 
     def look(self, key: str, seed: Any, part: str) -> list[Any]:
         return [*shown(find_result(self.workspace, key, seed, part)), ALL_MISTAKES]

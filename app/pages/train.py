@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -16,12 +16,11 @@ from app.components.choices import (
     SHOTS,
     backbone_choices,
     checked,
-    request_of,
     settings_fields,
 )
 from app.components.following import act_on, follow, run_ids, still_there
-from app.components.forms import Field, build_form, collect, told_on_field
-from app.components.html import Html, notice, page_title, section, tag
+from app.components.forms import build_form, told_on_field
+from app.components.html import Html, page_title, section, tag
 from app.components.live import live_html, pressed
 from app.components.methods import begin_reading, methods
 from app.components.offers import (
@@ -33,18 +32,14 @@ from app.components.offers import (
     trainable_datasets,
 )
 from app.components.plot import plot
-from app.components.results import estimate_sentence
+from app.components.train_form import CHOICES, TrainForm, estimate, quiet
 from app.context import AppContext, Page, tell_errors
-from engines.errors import ConfigError, PromptloupeError
+from engines.errors import PromptloupeError
 from engines.jobs.kinds.train import submit_training
-from engines.prompts.catalog import MethodEntry
-from engines.runs.request import TrainRequest
 from engines.store.run_queries import runs_by_id, training_jobs
 
 PAGE = Page(route="train", title="Train", order=40)
 LEAD = "Teach the model your classes from a few labelled images, and see whether that beats a ready-made prompt."
-CHOICES = len(DEFAULTS) - 1
-"""Components of the choice before those of the settings form."""
 NO_LABEL = "It learns no label from these."
 OTHER_THINGS = "Images to find defects in that it never saw. None chosen: its own images that were set aside."
 HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -63,12 +58,14 @@ class _TrainPage:
         gr.HTML(page_title("Train", LEAD), apply_default_css=False)
         self.choice = context.remembered("choice", DEFAULTS)
         self.watched = context.remembered("training", [])
-        self.method, self.form = gr.State(DEFAULTS["method"]), gr.State({})
+        self.method, self.form, self.reasons = gr.State(DEFAULTS["method"]), gr.State({}), gr.State({})
         self.empty = live_html(tag("p", "One moment …", class_="pl-quiet"))
         with gr.Column(elem_id="train-choices", visible=False) as self.chosen:
             self._choices()
-            self.estimate = gr.HTML(_quiet("Working out how long it takes …"), apply_default_css=False)
-            self.start = gr.Button("Start training", variant="primary", elem_id="train-start", scale=0)
+            self.estimate = gr.HTML(quiet("Working out how long it takes …"), apply_default_css=False)
+            self.start = gr.Button(
+                "Start training", variant="primary", elem_id="train-start", scale=0, interactive=False
+            )
         self._what_happens()
 
     def _choices(self) -> None:
@@ -142,29 +139,29 @@ class _TrainPage:
         options = [self.dataset, self.backbone, self.cards, self.shots, self.seeds, self.protocol, self.targets]
         restored = [self.empty, self.chosen, *options, self.method, self.form, self.watched, *self.following]
         context.on_load(self.restore, [self.choice, self.watched], restored)
-        context.listen(
-            self.cards.action, self.choose, [self.dataset, self.method], [self.cards, self.method], every=True
-        )
+        shown = [self.dataset, self.reasons, self.method]
+        context.listen(self.cards.action, self.choose, self.method, [self.method, self.start], every=True)
         # The settings form, once drawn, listens to `change` of these too, and Gradio then forgets those who did before.
         other_images, other_model = (
             [self.dataset.change, self.dataset.input],
             [self.backbone.change, self.backbone.input],
         )
+        last = {"trigger_mode": "always_last", **HIDDEN}
+        gr.on([*other_images, *other_model], tell_errors(self.look_again), self.backbone, self.reasons, **last)
+        # Nothing else draws the cards anew: of two drawings at once, the one with the method before could come last.
         gr.on(
-            [*other_images, *other_model],
-            tell_errors(self.look_again),
-            [self.dataset, self.backbone, self.method],
+            [*other_images, self.method.change, self.reasons.change],
+            tell_errors(self.draw_cards),
+            shown,
             self.cards,
-            trigger_mode="always_last",
-            **HIDDEN,
+            **last,
         )
         gr.on(
             [*other_images, self.method.change, self.protocol.change],
             tell_errors(self.offer),
             [self.dataset, self.method, self.protocol, self.targets],
             [self.protocol, self.targets, self.shots],
-            trigger_mode="always_last",
-            **HIDDEN,
+            **last,
         )
         redraw = [self.form.change, self.method.change, self.shots.change, self.protocol.change]
         with self.slot:
@@ -217,18 +214,22 @@ class _TrainPage:
         first = next(iter(sets.values()))
         return [gr.update(visible=False), gr.update(visible=True), gr.update(choices=list(sets.items()), value=first)]
 
-    def choose(self, dataset_id: Any, name: str, event: gr.EventData) -> tuple[Html, Any]:
+    def choose(self, name: str, event: gr.EventData) -> list[Any]:
+        """Another method; until its form is drawn, a start would meet the form before and be lost."""
         action, value = pressed(event)
-        name = value if action == "method" and value in methods() else name
-        return cards(self.workspace, dataset_id, name, {}), name
+        chosen = value if action == "method" and value in methods() else name
+        return [chosen, gr.skip() if chosen == name else gr.update(interactive=False)]
 
-    def look_again(self, dataset_id: Any, model: str, name: str) -> Html:
-        """Grey what the model cannot carry; the worker knows, once it has loaded the model."""
-        try:
-            reasons = self.context.call("refusals", {"backbone": model})["reasons"]
-        except PromptloupeError:
-            reasons = {}  # the estimate says what is wrong with the model
+    def draw_cards(self, dataset_id: Any, reasons: Any, name: str) -> Html:
         return cards(self.workspace, dataset_id, name, reasons)
+
+    def look_again(self, model: str) -> dict[str, str]:
+        """Why the model cannot carry methods, by method; the worker knows, once it has loaded the model."""
+        try:
+            found: dict[str, str] = self.context.call("refusals", {"backbone": model})["reasons"]
+        except PromptloupeError:
+            return {}  # the estimate says what is wrong with the model
+        return found
 
     def offer(self, dataset_id: Any, name: str, protocol: str, chosen: Any) -> list[Any]:
         """The protocols that fit the method and the images, and what can be tested on."""
@@ -257,12 +258,12 @@ class _TrainPage:
             return
         built = build_form(settings_fields(entry, protocol, shots), remembered.get("values"))
         fields, values = [field for field, _ in built], [part for _, part in built]
-        form = _Form(entry, fields)
+        form = TrainForm(entry, fields)
         chosen = [self.dataset, self.backbone, self.method, self.shots, self.seeds, self.protocol, self.targets]
         inputs = [*chosen, *values]
 
         def work_out(*given: Any) -> Html:
-            return _estimate(self.context, form, given)
+            return estimate(self.context, form, given)
 
         def begin(*given: Any) -> list[Any]:
             request = form.request(given)
@@ -272,6 +273,7 @@ class _TrainPage:
 
         answered = [self.choice, self.watched, *self.following]
         self.start.click(tell_errors(begin), inputs, answered, key="begin", **HIDDEN)
+        self.context.blocks.load(lambda: gr.update(interactive=True), None, self.start, key="drawn", **HIDDEN)
         for field, part in built:
             told_on_field(part, field)
         changes: list[Callable[..., Any]] = [
@@ -286,56 +288,3 @@ class _TrainPage:
             key="work-out",
             **HIDDEN,
         )
-
-
-class _Form:
-    """What the settings form of a method says about values; `given` is the choice, then the form's values."""
-
-    def __init__(self, entry: MethodEntry, fields: Sequence[Field]) -> None:
-        self.entry, self.fields = entry, list(fields)
-
-    def problems(self, given: Sequence[Any]) -> list[str]:
-        return [str(problem) for problem in collect(self.fields, given[CHOICES:])[1]]
-
-    def changed(self, given: Sequence[Any]) -> dict[str, Any]:
-        return collect(self.fields, given[CHOICES:])[0]
-
-    def request(self, given: Sequence[Any]) -> TrainRequest:
-        """Raises ConfigError where something does not fit."""
-        if given[0] is None:
-            raise ConfigError("There are no images to learn from.", "Choose some at the top of the page.")
-        if problems := self.problems(given):
-            raise ConfigError("A setting does not fit.", " ".join(problems))
-        return request_of(self.entry, given[:CHOICES], self.changed(given))
-
-
-# --- what the page reads and says ----------------------------------------------------
-
-
-def _estimate(context: AppContext, form: _Form, given: Sequence[Any]) -> Html:
-    """What the training would cost, or why it cannot start."""
-    if problems := form.problems(given):
-        return notice("warning", "A setting does not fit.", _listed(problems))
-    try:
-        request = form.request(given)
-        answer = context.call("check-settings", request, timeout=120)
-    except PromptloupeError as error:
-        return notice("warning", error.what, error.remedy, error.detail)
-    if not answer["ok"]:
-        titles = {field.name: field.title for field in form.fields}
-        return notice("warning", "This cannot be trained yet.", _listed([_said(p, titles) for p in answer["problems"]]))
-    repeats = len(request.seeds) if form.entry.trains else 1
-    return _quiet(estimate_sentence(answer["seconds"], answer["memory_mb"], repeats, answer["note"]))
-
-
-def _said(problem: Mapping[str, str], titles: Mapping[str, str]) -> str:
-    title = titles.get(problem["field"].rsplit(".", 1)[-1])
-    return f"{title}: {problem['message']}" if title else problem["message"]
-
-
-def _listed(sentences: Sequence[str]) -> Html:
-    return tag("ul", *(tag("li", sentence) for sentence in sentences), class_="pl-problems")
-
-
-def _quiet(words: str) -> Html:
-    return tag("p", words, class_="pl-estimate")

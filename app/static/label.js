@@ -1,12 +1,11 @@
-// The reading screen, part 4: the queue and the verdicts. The page keeps no truth of its own: what it shows
-// comes from the server, and the next image shows when the verdict on this one is kept.
+// The reading screen, part 4: the queue and the way through it. The page keeps no truth of its own: what it shows
+// comes from the server.
 const root = part('root');
 const WORDS = {unsure: 'unsure', not_gradable: 'not gradable', skip: 'skipped', flag: 'flagged', undo: 'taken back'};
-const LETTERS = 'abcdehiklmnopqrtwx';  // without those that are commands
+const LETTERS = 'abcdehijklmnopqrtx';  // without those that are commands
 const AHEAD = 5, REFRESH = 10, PAST = 12;
-let session = null, opening = 0, ticket = 0, view = 'one', ready = false, busy = false, since = 0, looked = 0, telling = null;
-let pictures = new Map();
-const sending = new Set();
+let session = null, opening = 0, ticket = 0, view = 'one', since = 0, looked = 0, telling = null, pictures = new Map();
+let large = null, arriving = false;  // the task whose image is on screen, large; whether another image is on its way
 
 const screen = makeScreen();
 const grid = makeGrid({
@@ -26,7 +25,7 @@ function onScreen(task) {
 
 // --- words ------------------------------------------------------------------------
 
-const className = id => session.names.get(id) || 'a class that is gone';
+const className = id => (session && session.names.get(id)) || 'a class that is gone';
 const words = said => (said.verdict === 'label' ? className(said.class_id) : WORDS[said.verdict]);
 const clock = () => new Date().toLocaleTimeString([], {hour: '2-digit', minute: '2-digit', hour12: false});
 const say = text => { part('said').textContent = text; };
@@ -50,34 +49,61 @@ function tell(event) {
 // --- opening ----------------------------------------------------------------------
 
 async function open() {
-  const request = props.value ? JSON.parse(props.value) : null, turn = ++opening;
+  const request = props.value ? JSON.parse(props.value) : null;
+  if (request && staysOpen(request)) {
+    session.request = request;
+    return catchUp();
+  }
+  const turn = ++opening;
   session = null;
-  ready = busy = false;
-  refused = '';
-  calm();
+  calm('refused');
   root.hidden = !request;
+  blank(request ? 'One moment …' : '');
   onScreen(null);
   if (!request) return;
   part('title').textContent = 'One moment …';
-  let answer = await insist('look', request, () => turn === opening);
-  if (turn !== opening || !answer) return;
+  const wanted = () => turn === opening;
+  let answer = await insist('look', request, wanted);
+  if (!wanted() || !answer) return;
   if (answer.problem) return refuse(answer.problem);
   session = {dataset: request.dataset, annotator: request.annotator, request, list: Boolean(request.samples), changes: 0};
   take(answer);
   if (await sendLeftovers()) {
-    answer = await insist('look', request, () => turn === opening);
-    if (turn !== opening || !answer || answer.problem) return;
+    answer = await insist('look', request, wanted);
+    if (!wanted() || !answer || answer.problem) return;
     take(answer);
   }
   pictures = new Map();
   session.had = session.tasks.length;
   session.at = Math.max(0, session.list ? 0 : session.tasks.findIndex(waits));
+  part('before').textContent = '';
+  drawSession(answer);
+  setView(view);
+}
+
+// The same queue again, while its images are being read: nobody's image is taken out of their hands.
+function staysOpen(request) {
+  const reading = session && !session.list && !session.over && (large || several());
+  return reading && !request.samples && !request.first && request.dataset === session.dataset && request.annotator === session.annotator;
+}
+
+async function catchUp() {
+  const here = session, looks = ({blind, classes}) => JSON.stringify([blind, classes, current()?.offered]), before = looks(here);
+  let answer = await refresh();
+  while (!answer && busy() && session === here) {  // a verdict came in between
+    await rest(PAUSES[0]);
+    answer = await refresh();
+  }
+  if (!answer || session !== here || looks(answer) === before) return;
+  drawSession(answer);
+  if (!several()) show();
+}
+
+function drawSession(answer) {
   drawClasses();
   part('title').textContent = answer.title || 'Your queue';
   part('mode').textContent = answer.blind ? 'Blind: without suggestions' : 'Assisted: with suggestions';
-  part('before').textContent = '';
   drawPast();
-  setView(view);
 }
 
 // A fresh answer becomes the session; tasks that are known already keep their identity and their place.
@@ -92,116 +118,19 @@ function take(answer) {
   const kept = (session.tasks || []).filter(task => !fresh.includes(task) && !waits(task) || task === now);
   Object.assign(session, {
     tasks: session.list ? fresh : [...kept, ...fresh.filter(task => task !== now)],
-    blind: answer.blind, thumbnails: answer.thumbnails, past: answer.past, undoable: answer.undoable, redoable: answer.redoable,
+    blind: answer.blind, thumbnails: answer.thumbnails, ...pastOf(answer),
     classes: answer.classes, names: new Map(answer.classes.map(each => [each.id, each.name])),
     home: `${answer.workspace}/${session.dataset}/${session.annotator}`,
   });
   if (now) session.at = Math.max(0, session.tasks.indexOf(now));
 }
 
-async function sendLeftovers() {
-  const mine = Object.entries(unsent()).filter(([name, each]) => each.home === session.home && !sending.has(name));
-  for (const [, each] of mine) {
-    const entries = each.content.entries;
-    await keep(entries, entries.map(entry => ({sample: entry.sample, occasion: entry.occasion})));
-  }
-  return mine.length > 0;
-}
-
-// --- verdicts ---------------------------------------------------------------------
-
+const pastOf = ({past, undoable, redoable, undo_next, redo_next}) => ({past, undoable, redoable, next: {undo: undo_next, redo: redo_next}});
 const waits = task => !task.said || task.said.verdict === 'skip';
 const current = () => session && (session.again || session.tasks[session.at]);
 const several = () => view === 'many' && !(session && session.again);
 
-async function decide(verdict, classId = null, comment = '') {
-  if (busy || !session) return;
-  const tasks = several() ? grid.chosen() : ready && current() ? [current()] : [];
-  if (!tasks.length) return several() ? say('Select images first, then press a key for all of them.') : undefined;
-  const press = randomName(24), spent = seconds() / tasks.length, here = session;
-  const entries = tasks.map((task, place) => ({
-    sample: task.sample, verdict, class_id: classId, comment, seen: task.seen || null, round_id: task.round,
-    event: tasks.length > 1 ? `${press}-${place}` : press + randomName(8), occasion: task.occasion,
-    seconds: Math.round(1000 * spent) / 1000, ...aidsOf(task),
-  }));
-  busy = true;
-  root.dataset.busy = '';
-  const kept = await keep(entries, tasks);
-  busy = false;
-  delete root.dataset.busy;
-  if (kept && session === here) afterVerdict(tasks, verdict);
-}
-
-// What the reader saw beside the image. The grid shows no suggestions.
-function aidsOf(task) {
-  const aids = {blind: session.blind, view: several() ? 'grid' : 'one'};
-  if (several() || !task.top) return {aids};
-  return {aids: {...aids, suggestions: task.top}, model: task.model || ''};
-}
-
-// Have verdicts kept, and ask about those that another tab knows better; true when all is settled.
-async function keep(entries, tasks) {
-  const here = session, name = entries[0].event;
-  sending.add(name);
-  const answer = await deliver(here.home, {dataset: here.dataset, annotator: here.annotator, entries});
-  sending.delete(name);
-  if (!answer || session !== here) return false;
-  if (answer.problem) {
-    refuse(`This was not kept. ${answer.problem}`);
-    return false;
-  }
-  refused = '';
-  calm();
-  const conflicts = [];
-  let told = null;
-  answer.receipts.forEach((receipt, place) => {
-    const entry = entries[place], task = tasks[place];
-    if (receipt.conflict) conflicts.push({entry, task, conflict: receipt.conflict});
-    else told = settle(task, {...entry, id: receipt.id, time: clock()}, receipt);
-  });
-  tell('kept');
-  if (told) drawBefore(told, entries.length - conflicts.length);
-  if (!conflicts.length) return true;
-  if (await resolve(conflicts)) return keep(conflicts.map(each => ({...each.entry, seen: each.conflict.id})), conflicts.map(each => each.task));
-  for (const {task, conflict} of conflicts) mirror(task, conflict);
-  return true;
-}
-
-function settle(task, said, receipt) {
-  mirror(task, said);
-  session.changes++;
-  const listed = {...said, thumbnail: task.thumbnail};
-  if (task.thumbnail) session.past = [listed, ...session.past.filter(each => each.sample !== said.sample)].slice(0, PAST);
-  session.undoable++;
-  session.redoable = 0;
-  drawPast();
-  return {said, receipt};
-}
-
-// What is said of an image now, wherever it stands in the queue.
-function mirror(task, said) {
-  const others = session.tasks.filter(each => each.sample === task.sample && each.occasion !== 'repeat' && task.occasion !== 'repeat');
-  for (const each of new Set([task, ...others])) Object.assign(each, {said, seen: said.id});
-}
-
-function afterVerdict(tasks, verdict) {
-  session.kept = (session.kept || 0) + tasks.length;
-  if (session.again) return leave();
-  if (verdict === 'skip' && !session.list) {  // it comes again when all others are decided
-    session.tasks = [...session.tasks.filter(task => !tasks.includes(task)), ...tasks];
-    if (!several()) session.at = within(session.at, 0, session.tasks.length - 1) - 1;
-  }
-  if (several()) {
-    grid[verdict === 'skip' ? 'draw' : 'mark']();
-    drawHead();
-    looked = performance.now();
-    if (!session.list && !session.tasks.some(waits)) finish();
-    return;
-  }
-  part('stage').scrollIntoView({block: 'nearest'});
-  forward();
-  if (!session.list && session.kept % REFRESH === 0) refresh();
-}
+// --- on and back --------------------------------------------------------------------
 
 // On to the next image: the next one of a list, the next undecided one of the queue.
 function forward() {
@@ -216,18 +145,19 @@ function forward() {
 async function refresh() {
   const here = session, before = here.changes, answer = await insist('look', here.request, () => session === here);
   // An answer from before a verdict was kept would bring its image back.
-  if (!answer || answer.problem || session !== here || busy || here.changes !== before) return;
+  if (!answer || answer.problem || session !== here || busy() || here.changes !== before) return null;
   take(answer);
   drawPast();
   if (several()) grid.draw();
   drawHead();
   preload();
+  return answer;
 }
 
 // Nothing seems to be left: ask whether there is more before saying so.
 async function finish() {
   const here = session;
-  ready = false;
+  arriving = false;
   if (!session.list) {
     await refresh();
     if (session !== here) return;
@@ -240,43 +170,6 @@ async function finish() {
   drawView();
   say(part('empty-said').textContent);
   tell('done');
-}
-
-async function turnBack(what) {
-  if (busy || !session) return;
-  const here = session;
-  busy = true;
-  const answer = await insist('turn', {dataset: here.dataset, annotator: here.annotator, what, event: randomName(24)}, () => session === here);
-  busy = false;
-  if (!answer || session !== here) return;
-  if (answer.problem) return refuse(answer.problem);
-  session.changes++;
-  Object.assign(session, {past: answer.past, undoable: answer.undoable, redoable: answer.redoable, again: null});
-  drawPast();
-  if (!answer.verdict) return say(what === 'undo' ? 'There is nothing to take back.' : 'There is nothing to put back.');
-  const changed = answer.tasks.map(task => placed(task, answer));
-  const put = `${what === 'undo' ? 'Taken back' : 'Put back'}: ${words(answer.verdict)}${changed.length > 1 ? `, ${changed.length} images` : ''}.`;
-  part('before').textContent = put;
-  say(put);
-  tell('kept');
-  if (!changed.length) return;
-  session.over = false;
-  if (several()) { drawView(); grid.select(changed); return; }
-  session.at = session.tasks.indexOf(changed[0]);
-  if (what === 'redo') forward();
-  else show();
-}
-
-// The task of an image that was taken or put back: the one in the queue, or a new one here.
-function placed(task, answer) {
-  const same = each => each.sample === task.sample && (each.occasion === 'repeat') === (task.occasion === 'repeat');
-  let found = session.tasks.find(same);
-  if (!found) {
-    found = task;
-    session.tasks.splice(session.over ? session.tasks.length : session.at, 0, found);
-  }
-  const said = task.occasion === 'repeat' ? null : answer.standing[task.sample] || null;
-  return Object.assign(found, {said, seen: Math.max(found.seen || 0, answer.mark)});
 }
 
 // --- looking again at an image, without leaving the queue ---------------------------

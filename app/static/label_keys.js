@@ -1,7 +1,7 @@
-// The reading screen, part 6: commands, by key and by mouse.
+// The reading screen, part 7: commands, by key and by mouse.
 
 function browse(by) {
-  if (busy || !session || !session.tasks.length) return;
+  if (busy() || !session || !session.tasks.length) return;
   if (session.again) return leave();
   const next = session.over ? session.tasks.length - 1 : session.at + by;
   if (next < 0 || next >= session.tasks.length) return say(by < 0 ? 'This is the first image.' : 'This is the last image.');
@@ -15,7 +15,7 @@ const COMMANDS = {
   one: toOne, many: () => setView('many'), leave,
   'zoom-in': screen.zoomIn, 'zoom-out': screen.zoomOut, fit: screen.fit, 'own-size': screen.ownSize, reset: screen.reset,
   all: grid.all, none: grid.none, 'page-back': () => grid.turn(-1), 'page-next': () => grid.turn(1),
-  retry: () => hurry && hurry(), 'flag-keep': keepFlag, 'flag-leave': () => part('flag-box').close(),
+  retry: hurry, 'flag-keep': keepFlag, 'flag-leave': () => part('flag-box').close(),
   'conflict-keep': () => part('conflict').close('keep'), 'conflict-take': () => part('conflict').close('take'),
 };
 const KEYS = {
@@ -46,6 +46,8 @@ function commandOf(event) {
   if (key === 'v') return () => (view === 'one' ? setView('many') : toOne());
   if (key === '0') return screen.toggleSize;
   if (key === '[' || key === ']') return () => screen.brighter(key === ']' ? 10 : -10);
+  if (key === ',' || key === '.') return () => screen.contrast(key === '.');
+  if (key === 'w') return screen.nextWindow;
   if (key === '/' && !part('filter').hidden) return () => part('filter').focus();
   if (key in KEYS) return event.repeat && !REPEATED.has(KEYS[key]) ? () => {} : COMMANDS[KEYS[key]];
   const chosen = classAt(key);
@@ -54,7 +56,8 @@ function commandOf(event) {
 
 // Whether the key belongs to what has the focus: text fields take all, sliders and buttons what moves and presses them.
 function taken(target, key) {
-  if (!(target instanceof Element)) return false;
+  // A field that was closed keeps the focus until the browser draws the next time: the comment of a flag, say.
+  if (!(target instanceof Element) || !target.checkVisibility()) return false;
   const field = target.closest('input, textarea, select, [contenteditable="true"], [role="combobox"], [role="textbox"]');
   const moving = key.startsWith('Arrow') || ['Home', 'End', 'PageUp', 'PageDown'].includes(key), pressing = key === ' ' || key === 'Enter';
   if (field) return !['range', 'checkbox', 'radio'].includes(field.type) || moving || pressing;

@@ -112,11 +112,17 @@ function makeScreen() {
       Object.assign(part('centre'), {min: low, max: low + range});
       Object.assign(part('span'), {min: range / 256, max: 2 * range});
     }
+    [...part('presets').children].forEach((button, place) => button.setAttribute('aria-pressed', place === chosen()));
     for (const name of Object.keys(look)) {
       part(name).value = look[name];
       const whole = Math.abs(look[name]) >= 10 || Number.isInteger(look[name]);
       part(`${name}-said`).textContent = name in {brightness: 1, contrast: 1} ? `${Math.round(look[name])}%` : look[name].toFixed(whole ? 0 : 2);
     }
+  }
+
+  function contrast(more) {
+    if (picture && picture.codes) adjust({span: look.span * (more ? 0.8 : 1.25)});
+    else adjust({contrast: look.contrast + (more ? 10 : -10)});
   }
 
   function adjust(changes) {
@@ -126,6 +132,24 @@ function makeScreen() {
     if (picture) look.span = Math.max(look.span, picture.info.step);
     sliders();
     draw();
+  }
+
+  // The windows that the file names or that are usual for its kind.
+  const presets = () => (picture && picture.info.presets) || [];
+  const chosen = () => presets().findIndex(each => each.centre === look.centre && each.width === look.span);
+  const take = each => adjust({centre: each.centre, span: each.width});
+  function offer() {
+    part('presets-row').hidden = !presets().length;
+    part('presets').replaceChildren(...presets().map(each => {
+      const button = document.createElement('button'), window = `${+each.centre.toFixed(2)} / ${+each.width.toFixed(2)}`;
+      Object.assign(button, {type: 'button', className: 'pl-button small', textContent: each.name || window, title: `Level and width ${window}`});
+      button.addEventListener('click', () => take(each));
+      return button;
+    }));
+  }
+  function nextWindow() {
+    if (presets().length) take(presets()[(chosen() + 1) % presets().length]);
+    else if (picture) reset();
   }
 
   function reset() {
@@ -138,6 +162,7 @@ function makeScreen() {
     picture = next;
     canvas.hidden = !next;
     if (!next) return;
+    offer();
     if (!held) Object.assign(look, {brightness: 100, contrast: 100, centre: next.info.centre, span: next.info.span});
     sliders();
     fit();
@@ -171,7 +196,7 @@ function makeScreen() {
   new ResizeObserver(() => (fitted ? fit() : draw())).observe(stage);
 
   return {
-    show, fit, ownSize, reset,
+    show, fit, ownSize, reset, nextWindow, contrast,
     zoomIn: () => zoom(1.25),
     zoomOut: () => zoom(0.8),
     toggleSize: () => (fitted ? ownSize() : fit()),

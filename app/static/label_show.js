@@ -1,4 +1,4 @@
-// The reading screen, part 5: what stands where. All text is written as text.
+// The reading screen, part 6: what stands where. All text is written as text.
 
 function pictureOf(task) {
   if (!pictures.has(task.sample)) pictures.set(task.sample, fetchPicture(session.dataset, task.sample));
@@ -24,22 +24,31 @@ function preload() {
 
 async function show() {
   const turn = ++ticket, task = current(), here = session;
-  ready = false;
+  arriving = true;
   session.over = false;
   drawView();
   if (!task) return finish();
-  const slow = setTimeout(() => { if (turn === ticket) { screen.show(null); missing('Loading …'); } }, 150);
+  const slow = setTimeout(() => { if (turn === ticket) blank('Loading …'); }, 150);
   const picture = await pictureOf(task);
   clearTimeout(slow);
   if (turn !== ticket || session !== here) return;
+  arriving = false;
   if (picture.passing) pictures.delete(task.sample);
   missing(picture.missing || '');
   screen.show(picture.missing === undefined ? picture : null);
   drawTask(task);
-  ready = true;
+  large = task;
   onScreen(task);
   since = looked = performance.now();
   preload();
+}
+
+// No image is on screen, so no key means one.
+function blank(text) {
+  large = null;
+  onScreen(null);
+  screen.show(null);
+  missing(text);
 }
 
 function missing(text) {
@@ -60,6 +69,9 @@ document.addEventListener('visibilitychange', watchHiding);
 function setView(next) {
   view = next;
   if (!session) return;
+  ticket++;
+  arriving = false;
+  blank('');
   session.again = null;
   session.over = false;
   looked = since = performance.now();
@@ -87,7 +99,7 @@ function drawView() {
   part('many').hidden = over || one;
   part('empty').hidden = !over;
   if (over) {
-    onScreen(null);
+    blank('');
     part('empty-said').textContent = emptySentence();
   }
   part('again').hidden = !session.again;
@@ -115,14 +127,16 @@ function drawTask(task) {
   if (task.name) part('why').append(node('span', 'pl-quiet', ` ${task.name}`));
   const said = [task.said ? `You called it “${words(task.said)}” at ${task.said.time}.` : '', task.said && task.said.comment ? `“${task.said.comment}”` : '', task.others || ''];
   part('state').textContent = said.filter(Boolean).join(' ');
-  drawShares(task.top || [], task.said);
+  drawShares(task.top || [], task.said, task.offered || []);
 }
 
 // The suggestions, and the class that was given already; nothing is chosen beforehand.
-function drawShares(top, said) {
-  const shares = new Map(top);
-  part('suggested').hidden = !shares.size;
-  part('suggested').textContent = `The model suggests: ${top.map(([id, share]) => `${className(id)} ${share.toFixed(2)}`).join(' · ')}`;
+function drawShares(top, said, offered = []) {
+  const shares = new Map([...offered, ...top].filter(([, share]) => share !== null).map(([id, share]) => [id, share]));
+  const listed = pairs => pairs.map(([id, share]) => `${className(id)}${share === null ? '' : ` ${share.toFixed(2)}`}`).join(' · ');
+  const told = offered.map(([id, share, source]) => `Suggested by ${source}: ${listed([[id, share]])}.`);
+  part('suggested').hidden = !top.length && !told.length;
+  part('suggested').textContent = [...told, top.length ? `The model suggests: ${listed(top)}` : ''].filter(Boolean).join(' ');
   for (const button of part('classes').children) {
     const share = shares.get(Number(button.dataset.class));
     button.querySelector('.pl-share').textContent = share === undefined ? '' : share.toFixed(2);
@@ -144,7 +158,7 @@ function drawClasses() {
 
 function drawBefore({said, receipt}, count) {
   const kept = `${count > 1 ? `${count} images` : 'The image before'}: ${words(said)}.`;
-  const why = session.blind && receipt.why && count === 1 ? ` It was picked because: ${receipt.why}` : '';
+  const why = session.blind && receipt.why && count === 1 ? ` It was picked because: ${receipt.why}.` : '';
   const others = receipt.others && count === 1 ? ` ${receipt.others}` : '';
   part('before').replaceChildren(node('strong', '', kept), why, others);
   say(`Kept: ${words(said)}${count > 1 ? `, ${count} images` : ''}.${others}`);
@@ -159,7 +173,7 @@ function drawPast() {
     const button = node('button', '', image, node('span', '', words(row)), node('time', '', row.time));
     button.type = 'button';
     button.title = 'Look again at this image';
-    button.onclick = () => { if (!busy) lookAgain(row); };
+    button.onclick = () => { if (!busy()) lookAgain(row); };
     return node('li', '', button);
   }));
   for (const [name, count] of [['undo', session.undoable], ['redo', session.redoable]]) element.querySelector(`[data-command="${name}"]`).disabled = !count;
@@ -176,9 +190,12 @@ function filterClasses() {
 
 // --- dialogs ----------------------------------------------------------------------
 
+let flagged = [];  // the images that the dialog is about, whatever stands behind it later
 function openFlag() {
-  const count = several() ? grid.chosen().length : 1;
-  if (busy || !count || (!several() && !ready)) return count ? undefined : say('Select images first.');
+  flagged = inHand();
+  const count = flagged.length;
+  if (busy()) return tellStep('One moment: your last verdict is being saved. Then press F again.');
+  if (!count) return several() ? say('Select images first.') : undefined;
   part('flag-title').textContent = count > 1 ? `Flag these ${count} images` : 'Flag this image';
   part('comment').value = '';
   part('flag-box').showModal();
@@ -189,7 +206,7 @@ function keepFlag() {
   const comment = part('comment').value.trim();
   if (!comment) return part('comment').focus();
   part('flag-box').close();
-  decide('flag', null, comment);
+  decide('flag', null, comment, flagged);
 }
 
 function resolve(conflicts) {

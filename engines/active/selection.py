@@ -114,7 +114,8 @@ def pick(
         compat: "official" follows the official code to the random draw (balancing rule, int(gamma · N) candidates,
             float64, `random` and legacy NumPy streams), without its faults in BADGE's last batch.
         class_features: [C, D] text features of the classes. With them the corrected rule gives a class that nothing
-            in the pool is predicted as, once a round, the image closest to its words.
+            in the pool is predicted as, once a round, the image closest to its words, provided that the words
+            tell the labelled images apart better than chance.
         pool: rows that may be chosen (numbers or a mask); all by default. N counts all rows of `features`.
         check_cancelled: called often; raise from it to stop.
 
@@ -149,6 +150,8 @@ def pick(
         candidates = checks.whole_number(candidates, "number of candidates", 1)
     proposals = min(len(seen), max(budget, candidates))
     words = None if class_features is None else _class_features(class_features, seen)
+    if words is not None and not _words_tell(words, seen, np.asarray(labels)):
+        words = None
     return _balanced(kind(seen), counts, budget, proposals, "official" if official else rule, words)
 
 
@@ -209,6 +212,19 @@ def _class_features(value: Any, pool: Pool) -> Floats:
     if not np.all(np.isfinite(norms) & (norms > 0)):
         raise DataError("A class feature is zero, missing or infinite.", "Check the text encoder that made them.")
     return words / norms
+
+
+def _words_tell(words: Floats, pool: Pool, labels: np.ndarray) -> bool:
+    """Whether the words name labelled images better than chance; nothing speaks against them before two classes are.
+
+    Their recall, averaged over the C' classes that have labels, is 1 / C' for words that say the same of every image.
+    """
+    known = np.unique(labels)
+    if len(known) < 2:
+        return True
+    said = (pool.labelled_features() @ words.T).argmax(axis=1)
+    recall = np.mean([(said[labels == label] == label).mean() for label in known])
+    return bool(recall > 1 / len(known))
 
 
 def _closest(pool: Pool, words: Floats, allowed: np.ndarray) -> int | None:

@@ -53,6 +53,15 @@ def list_backbones() -> list[BackboneInfo]:
     return sorted(local, key=lambda info: info.state != "shipped") + known
 
 
+def hub_name(backbone: str) -> str:
+    """The repository on the Hugging Face hub that a backbone (a name that `load_backbone` takes) comes from, or ""."""
+    if backbone.startswith("hf-hub:"):
+        return backbone.removeprefix("hf-hub:")
+    name, _, tag = backbone.replace(":", "/").partition("/")
+    origin = str(_catalog().get(name, {}).get("tags", {}).get(tag, ""))
+    return "" if origin.startswith("https:") else origin.rpartition("/")[0]
+
+
 def _local(name: str, folder: Path) -> BackboneInfo:
     try:
         settings = json.loads((folder / CONFIG).read_text("utf-8"))["model_cfg"]

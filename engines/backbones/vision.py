@@ -28,7 +28,10 @@ class VisionTower:
         depth: number of transformer blocks, 0 for towers that are not plain vision transformers.
         patch: side of a patch in pixels, 0 where it is not known.
         reason: why the tower carries no prompts, in words; empty where it does.
+        class_token: whether the first of its tokens stands for the whole image.
     """
+
+    class_token = True
 
     def __init__(self, visual: Any, runtime: Runtime) -> None:
         self._visual = visual
@@ -189,6 +192,7 @@ class TimmVisionTower(VisionTower):
         super().__init__(visual, runtime)
         self.depth = len(visual.trunk.blocks)
         self.reason = ""
+        self.class_token = visual.trunk.num_prefix_tokens > 0
 
     def _leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
         trunk = self._visual.trunk

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from engines.data.depth import Depth
 from engines.data.images import MAX_PIXELS
 from engines.errors import DataError
 
@@ -63,6 +64,26 @@ class ImportOptions(BaseModel):
     frames: Literal["all", "first", "middle"] = Field(
         "all", title="Frames", description="DICOM files with many frames: which of them to import."
     )
+    slides: Literal["thumbnail", "tiles"] = Field(
+        "thumbnail",
+        title="Slides",
+        description="Whole-slide images (SVS, NDPI, MRXS, tiled TIFF …): one small picture of each, or tiles.",
+    )
+    tile_size: int = Field(512, ge=32, le=4096, title="Tile size", description="Width and height of a tile in pixels.")
+    tile_level: int = Field(0, ge=0, le=30, title="Tile level", description="Level of the slide; 0: as scanned.")
+    tile_mpp: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        title="Micrometres per pixel",
+        description="In place of a level: 0.5 is about a 20× objective, 1 about 10×. 0: by the level.",
+    )
+    tile_tissue: int = Field(
+        25, ge=0, le=100, title="Tissue in a tile (%)", description="Tiles with less are left out. 0: keep all tiles."
+    )
+    tiles_per_slide: int = Field(
+        200, ge=1, le=100_000, title="Tiles per slide", description="Of more, so many are drawn at random."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,8 @@ class Record:
     group: str = ""
     mask: Path | None = None
     """Picture that marks the defects of the image in white; it stays where it is."""
+    depth: Depth | None = None
+    """All grey levels of an image whose `source` is its picture of 8 bits."""
 
 
 MOST_CLASSES = 10_000

@@ -154,6 +154,12 @@ class Collection:
         keys = [f"group {row.group}" if row.group else row.sha256 for row in rows]
         for i, split in zip(chosen, assign_splits([row.label or "" for row in rows], keys, shares), strict=True):
             self.rows[i] = replace(self.rows[i], split=split)
+        if all(self.rows[i].split == "train" for i in chosen):
+            self.warnings.append(
+                "No images could be set aside for testing: each class has too few images, or all are of one patient or"
+                " slide, which are not torn apart. How good a prompt is cannot be measured then."
+            )
+            return
         parts = ", ".join(f"{share:.0%} for {_PURPOSE[split]}" for split, share in shares.items())
         self.warnings.append(f"The source sets no test images aside, so each class was divided: {parts}.")
 

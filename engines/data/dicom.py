@@ -1,4 +1,4 @@
-"""DICOM pixels as RGB images. Nothing but pixels leaves this module: no tag about a patient, no message with one."""
+"""DICOM pixels and what they mean. Nothing else leaves this module: no tag about a patient, no message with one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from engines.data.depth import Depth, Window, deep
 from engines.data.images import MAX_PIXELS, TRUNCATED, Undecodable, check_size, stretch
 from engines.errors import DataError
 
@@ -20,8 +23,35 @@ NOT_DICOM = "not a DICOM file"
 DAMAGED = "damaged: the DICOM file cannot be decoded"
 NO_SUCH_FRAME = "it has fewer frames than asked for"
 
-Window = tuple[float, float]
-"""Centre and width, in the units of the file (Hounsfield units for CT)."""
+USUAL_FOR_CT = [
+    Window(name="Soft tissue", centre=50, width=400),
+    Window(name="Lung", centre=-600, width=1500),
+    Window(name="Bone", centre=400, width=1800),
+    Window(name="Brain", centre=40, width=80),
+]
+"""Windows in Hounsfield units that radiologists learn."""
+_KNOWN_NAMES = {
+    name.upper(): name
+    for name in (
+        "Normal",
+        "Harder",
+        "Softer",
+        "Brain",
+        "Bone",
+        "Lung",
+        "Abdomen",
+        "Liver",
+        "Mediastinum",
+        "Soft tissue",
+    )
+}
+"""Names that files give their windows."""
+_MEANING = [
+    *("BitsStored", "PixelRepresentation", "PhotometricInterpretation", "PixelPaddingValue", "Modality"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction"),
+    *("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation"),
+]
+"""Tags that say what the numbers of a picture mean."""
 
 
 @cache
@@ -81,23 +111,94 @@ def frame_count(found: Any, max_pixels: int = MAX_PIXELS) -> int:
         raise Undecodable(DAMAGED, type(error).__name__) from error
 
 
-def render(found: Any, frames: Sequence[int], window: Window | None = None) -> Iterator[Image.Image]:
-    """Frames (counted from 0) of a data set as 8-bit greyscale or RGB.
+class Frame:
+    """One decoded frame, with the tags that say what its numbers mean."""
 
-    Stored values become real ones (rescale slope or lookup table), then brightness: by `window`, else the file's own
-    window or lookup table, else stretched between percentiles. MONOCHROME1 is inverted; palettes and YBR become RGB.
+    def __init__(self, pixels: np.ndarray, tags: Any) -> None:
+        if tags.get("PhotometricInterpretation") == "PALETTE COLOR":
+            pixels = pydicom().pixels.apply_color_lut(pixels, tags)[..., :3]
+        self.pixels = pixels
+        self.tags = tags
+
+    def picture(self, window: Window | None = None) -> Image.Image:
+        """8-bit greyscale or RGB.
+
+        Stored values become real ones (rescale slope or lookup table), then brightness: by `window`, else by the
+        file's first window or lookup table, else stretched between percentiles. MONOCHROME1 is inverted.
+
+        Raises:
+            Undecodable: a tag is damaged.
+        """
+        with _told(self.tags):
+            if self.pixels.ndim == 3:
+                return Image.fromarray(_colours(self.pixels))
+            bright = _windowed(self.pixels, self._real(), self.tags, window)
+            return Image.fromarray(255 - bright if self._inverted else bright)
+
+    def depth(self, window: Window | None = None) -> Depth | None:
+        """The values of greyscale that 8 bits do not hold, or that a window cuts; None for everything else.
+
+        Raises:
+            Undecodable: a tag is damaged.
+        """
+        with _told(self.tags):
+            if self.pixels.ndim == 3 or self.pixels.dtype == bool:
+                return None
+            windows = _windows(self.tags, window)
+            shallow = self.pixels.dtype.itemsize == 1 or int(self.tags.get("BitsStored") or 16) <= 8
+            if shallow and not windows:
+                return None
+            step = None if "ModalityLUTSequence" in self.tags else abs(float(self.tags.get("RescaleSlope") or 1))
+            whole = self.pixels.dtype.kind in "iu"
+            real = _without_padding(self.pixels, self._real(), self.tags)
+            return deep(real, windows, self._inverted, step if whole else None)
+
+    @property
+    def _inverted(self) -> bool:
+        return bool(self.tags.get("PhotometricInterpretation") == "MONOCHROME1")
+
+    def _real(self) -> np.ndarray:
+        return np.asarray(pydicom().pixels.apply_modality_lut(self.pixels, self.tags), np.float64)
+
+
+def frames(found: Any, chosen: Sequence[int]) -> Iterator[Frame]:
+    """Frames (counted from 0) of a data set, decoded one at a time; palettes and YBR become RGB.
 
     Raises:
         Undecodable: the pixels are cut off, damaged or compressed in a way that this installation cannot decode.
     """
-    package = pydicom()
+    with _told(found):
+        decoded = pydicom().pixels.iter_pixels(found, indices=list(chosen))
+        for index, pixels in zip(chosen, decoded, strict=False):
+            yield Frame(pixels, _tags_of(found, index))
+
+
+@contextmanager
+def _told(found: Any) -> Iterator[None]:
     try:
-        for pixels in package.pixels.iter_pixels(found, indices=list(frames)):
-            yield Image.fromarray(_to_bytes(package, pixels, found, window))
-    except MemoryError:
+        yield
+    except (MemoryError, Undecodable, GeneratorExit):
         raise
     except Exception as error:  # decoders raise any kind of error
         raise Undecodable(_failure(found, error), type(error).__name__) from error
+
+
+def _tags_of(found: Any, index: int) -> Any:
+    """The tags of a frame: enhanced CT and MR files keep rescale and windows in groups of their own."""
+    groups = [
+        *list(found.get("SharedFunctionalGroupsSequence") or [])[:1],
+        *list(found.get("PerFrameFunctionalGroupsSequence") or [])[index : index + 1],
+    ]
+    if not groups:
+        return found
+    tags = pydicom().Dataset()
+    tags.update({found[name].tag: found[name] for name in _MEANING if name in found})
+    for group in groups:
+        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for item in list(group.get(name) or [])[:1]:
+                tags.update(item)
+    tags.file_meta = getattr(found, "file_meta", None)
+    return tags
 
 
 def _failure(found: Any, error: Exception) -> str:
@@ -109,17 +210,6 @@ def _failure(found: Any, error: Exception) -> str:
     return TRUNCATED if cut else DAMAGED
 
 
-def _to_bytes(package: Any, pixels: np.ndarray, found: Any, window: Window | None) -> np.ndarray:
-    """One frame [H, W] or [H, W, 3] as uint8."""
-    if found.get("PhotometricInterpretation") == "PALETTE COLOR":
-        pixels = package.pixels.apply_color_lut(pixels, found)[..., :3]
-    if pixels.ndim == 3:
-        return _colours(pixels)
-    real = package.pixels.apply_modality_lut(pixels, found).astype(np.float32)
-    bright = _windowed(package, pixels, real, found, window)
-    return 255 - bright if found.get("PhotometricInterpretation") == "MONOCHROME1" else bright
-
-
 def _colours(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype == np.uint8:
         return pixels
@@ -127,44 +217,82 @@ def _colours(pixels: np.ndarray) -> np.ndarray:
     return np.clip(pixels >> max(0, highest.bit_length() - 8), 0, 255).astype(np.uint8)
 
 
-def _windowed(package: Any, pixels: np.ndarray, real: np.ndarray, found: Any, window: Window | None) -> np.ndarray:
+def _windowed(pixels: np.ndarray, real: np.ndarray, tags: Any, window: Window | None) -> np.ndarray:
     if window:
-        centre, width = window
-        return np.clip((real - (centre - width / 2)) * (255 / width), 0, 255).astype(np.uint8)
-    if "VOILUTSequence" in found or ("WindowCenter" in found and "WindowWidth" in found):
-        shown = package.pixels.apply_voi_lut(package.pixels.apply_modality_lut(pixels, found), found).astype(np.float32)
-        low, high = _range(package, found, real)
+        return np.clip((real - (window.centre - window.width / 2)) * (255 / window.width), 0, 255).astype(np.uint8)
+    if "VOILUTSequence" in tags or _names_window(tags):
+        processing = pydicom().pixels
+        shown = processing.apply_voi_lut(processing.apply_modality_lut(pixels, tags), tags).astype(np.float32)
+        low, high = _range(tags, real)
         if high > low:
             return np.clip((shown - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
-    padding = found.get("PixelPaddingValue")
-    if isinstance(padding, int) and not np.all(pixels == padding):
-        real = np.where(pixels == padding, real[pixels != padding].min(), real)
-    return stretch(real)
+    return stretch(_without_padding(pixels, real, tags))
 
 
-def _range(package: Any, found: Any, real: np.ndarray) -> tuple[float, float]:
+def _names_window(tags: Any) -> bool:
+    try:
+        return min(map(float, _several(tags.get("WindowWidth"))[:1]), default=0) >= 1 and "WindowCenter" in tags
+    except (TypeError, ValueError):
+        return False
+
+
+def _without_padding(pixels: np.ndarray, real: np.ndarray, tags: Any) -> np.ndarray:
+    """`real` with the filling around the picture as dark as its darkest value."""
+    padding = tags.get("PixelPaddingValue")
+    if isinstance(padding, int) and np.any(pixels == padding) and not np.all(pixels == padding):
+        return np.where(pixels == padding, real[pixels != padding].min(), real)
+    return real
+
+
+def _range(tags: Any, real: np.ndarray) -> tuple[float, float]:
     """Lowest and highest value that a window or lookup table maps to."""
-    if "VOILUTSequence" in found:
-        _, _, bits = found.VOILUTSequence[0].LUTDescriptor
+    if "VOILUTSequence" in tags:
+        _, _, bits = tags.VOILUTSequence[0].LUTDescriptor
         return 0.0, float(2 ** int(bits) - 1)
-    stored = int(found.BitsStored)
-    signed = int(found.get("PixelRepresentation", 0))
+    stored = int(tags.BitsStored)
+    signed = int(tags.get("PixelRepresentation", 0))
     low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
-    if "ModalityLUTSequence" in found:
+    if "ModalityLUTSequence" in tags:
         return float(real.min()), float(real.max())
-    slope, intercept = float(found.get("RescaleSlope", 1) or 1), float(found.get("RescaleIntercept", 0) or 0)
+    slope, intercept = float(tags.get("RescaleSlope", 1) or 1), float(tags.get("RescaleIntercept", 0) or 0)
     ends = (low * slope + intercept, high * slope + intercept)
     return min(ends), max(ends)
+
+
+def _windows(tags: Any, chosen: Window | None) -> list[Window]:
+    """The windows to offer: the one that was chosen, the file's own, and for CT the usual ones."""
+    found = [chosen] if chosen else []
+    names = _several(tags.get("WindowCenterWidthExplanation"))
+    pairs = zip_longest(_several(tags.get("WindowCenter")), _several(tags.get("WindowWidth")))
+    for number, (centre, width) in enumerate(pairs):
+        try:
+            # Free text of the file is never shown as it is: it may be about anybody.
+            name = _KNOWN_NAMES.get(str(names[number]).strip().upper(), "") if number < len(names) else ""
+            found.append(Window(name=name, centre=float(centre), width=float(width)))
+        except (TypeError, ValueError):  # a pair without its other half, or a window of no width
+            continue
+    if tags.get("Modality") == "CT" and "RescaleIntercept" in tags:
+        found += [each for each in USUAL_FOR_CT if each.name not in {window.name for window in found}]
+    unique: dict[tuple[float, float], Window] = {}
+    for each in found:
+        unique.setdefault((each.centre, each.width), each)
+    return list(unique.values())
+
+
+def _several(value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return list(value) if hasattr(value, "append") or isinstance(value, tuple) else [value]
 
 
 def load_frame(data: bytes, frame: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """One frame of a DICOM file as RGB.
 
     Raises:
-        Undecodable: as `parse`, `frame_count` and `render`; or there is no such frame.
+        Undecodable: as `parse`, `frame_count` and `frames`; or there is no such frame.
         DataError: pydicom is not installed.
     """
     found = parse(data, forced=True)
     if not 0 <= frame < frame_count(found, max_pixels):
         raise Undecodable(NO_SUCH_FRAME)
-    return next(render(found, [frame])).convert("RGB")
+    return next(frames(found, [frame])).picture().convert("RGB")

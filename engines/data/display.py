@@ -7,7 +7,6 @@ high byte in the red channel of a PNG, the low byte in the green one.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 from pydantic import BaseModel, ValidationError
 
+from engines.data.depth import Depth, Window, decode, deep, depth_file
 from engines.data.images import Undecodable, load_image, open_image, read_file
 from engines.errors import DataError
 from engines.store import Sample, Workspace, new_id
@@ -22,7 +22,6 @@ from engines.store import Sample, Workspace, new_id
 LONGEST_SIDE = 2048
 LOSSLESS_SIDE = 1024
 """Up to this size what must be saved anew is saved as PNG; larger pictures as JPEG of high quality."""
-CODES = 65535
 DICOM = b"DICM"
 """Stands in a DICOM file after 128 bytes."""
 REMEDY = "You can still call it not gradable, or skip it."
@@ -49,15 +48,8 @@ class Picture(BaseModel):
     """The window at first, in values: from `centre - span / 2` (black) to `centre + span / 2` (white)."""
     inverted: bool = False
     """Whether high values are dark."""
-
-
-@dataclass(frozen=True)
-class _Values:
-    """Greyscale of more than 8 bits: values [H, W], and the window where the file names one."""
-
-    numbers: np.ndarray
-    window: tuple[float, float] | None = None
-    inverted: bool = False
+    presets: list[Window] = []
+    """Windows to choose from; where there are any, the first is the one at first."""
 
 
 def display_folder(workspace: Workspace) -> Path:
@@ -83,9 +75,10 @@ def display_picture(workspace: Workspace, sample: Sample) -> Picture:
     except (OSError, ValidationError):
         pass  # not made yet, or by an older program
     try:
-        data = read_file(workspace.resolve(sample.file))
-        values = _deep_values(data)
-        picture, content = _deep(values) if values else _shallow(data)
+        depth = _kept_depth(workspace, sample)
+        data = b"" if depth else read_file(workspace.resolve(sample.file))
+        depth = depth or _depth_of(data)
+        picture, content = _deep(depth) if depth else _shallow(data)
     except (Undecodable, DataError) as error:
         cause = error if isinstance(error, Undecodable) else error.__cause__
         if not isinstance(cause, Undecodable):
@@ -152,10 +145,23 @@ def _picture(suffix: str, size: tuple[int, int], full: tuple[int, int], kind: An
 # --- more than 8 bits ---------------------------------------------------------------
 
 
-def _deep_values(data: bytes) -> _Values | None:
+def _kept_depth(workspace: Workspace, sample: Sample) -> Depth | None:
+    """The grey levels that the import kept beside the picture; nothing where there are none, or they are damaged."""
+    file = depth_file(sample.file)
+    try:
+        return decode(read_file(workspace.resolve(file))) if file else None
+    except Undecodable:
+        return None
+
+
+def _depth_of(data: bytes) -> Depth | None:
     """The values of greyscale of more than 8 bits; nothing for everything else."""
     if data[128:132] == DICOM:
-        return _dicom_values(data)
+        from engines.data import dicom
+
+        found = dicom.parse(data)
+        dicom.frame_count(found)
+        return next(dicom.frames(found, [0])).depth()
     with open_image(data) as image:
         if not (image.mode in ("I", "F") or image.mode.startswith("I;16")):
             return None
@@ -164,73 +170,40 @@ def _deep_values(data: bytes) -> _Values | None:
             numbers = np.asarray(ImageOps.exif_transpose(image))
         except Exception:  # `load_image` says what is wrong with it
             return None
-    return _Values(numbers)
+    return deep(numbers)
 
 
-def _dicom_values(data: bytes) -> _Values | None:
-    from engines.data import dicom
-
-    found = dicom.parse(data)
-    dicom.frame_count(found)
-    if int(found.get("SamplesPerPixel") or 1) > 1 or int(found.get("BitsStored") or 8) <= 8:
-        return None
-    photometric = found.get("PhotometricInterpretation")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        return None
-    package = dicom.pydicom()
-    try:
-        pixels = next(package.pixels.iter_pixels(found, indices=[0]))
-        numbers = package.pixels.apply_modality_lut(pixels, found).astype(np.float32)
-    except Exception:  # decoders raise any kind of error; `load_image` says what is wrong with it
-        return None
-    return _Values(numbers, _dicom_window(found), photometric == "MONOCHROME1")
-
-
-def _dicom_window(found: Any) -> tuple[float, float] | None:
-    """The first window that the file names, as (centre, width)."""
-    both = [found.get("WindowCenter"), found.get("WindowWidth")]
-    first = [each[0] if isinstance(each, list | tuple) or hasattr(each, "append") else each for each in both]
-    try:
-        centre, width = (float(each) for each in first)
-    except (TypeError, ValueError):
-        return None
-    return (centre, width) if width >= 1 else None
-
-
-def _deep(values: _Values) -> tuple[Picture, bytes]:
-    numbers = values.numbers.astype(np.float32)
-    finite = numbers[np.isfinite(numbers)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    centre, span = values.window or _spread(finite, low, high)
-    full = (numbers.shape[1], numbers.shape[0])
-    numbers = _reduced(np.nan_to_num(numbers, nan=low, posinf=high, neginf=low))
-    whole = high - low <= CODES and bool(np.all(finite == np.rint(finite)))
-    step = 1.0 if whole or high <= low else (high - low) / CODES
-    codes = np.clip(np.rint((numbers - low) / step), 0, CODES).astype(np.uint16)
+def _deep(depth: Depth) -> tuple[Picture, bytes]:
+    meaning, windows = depth.meaning, depth.meaning.windows
+    centre, span = (windows[0].centre, windows[0].width) if windows else _spread(depth)
+    codes = _reduced(depth.codes)
     packed = np.dstack([codes >> 8, codes & 255, np.zeros_like(codes)]).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(packed).save(stream, "PNG", compress_level=1)
-    size = (numbers.shape[1], numbers.shape[0])
-    window = {"low": low, "step": step, "centre": centre, "span": span, "inverted": values.inverted}
-    return _picture(".png", size, full, "deep", **window), stream.getvalue()
+    full, size = (depth.codes.shape[1], depth.codes.shape[0]), (codes.shape[1], codes.shape[0])
+    how = {"low": meaning.low, "step": meaning.step, "inverted": meaning.inverted, "presets": list(windows)}
+    return _picture(".png", size, full, "deep", centre=centre, span=span, **how), stream.getvalue()
 
 
-def _spread(finite: np.ndarray, low: float, high: float) -> tuple[float, float]:
+def _spread(depth: Depth) -> tuple[float, float]:
     """A window from the 0.1th to the 99.9th percentile, as for the model (see `images.stretch`)."""
-    few = finite[:: max(1, finite.size // 1_000_000)]
-    first, last = np.percentile(few, (0.1, 99.9)) if few.size else (0.0, 0.0)
+    few = depth.codes.ravel()[:: max(1, depth.codes.size // 1_000_000)]
+    first, last = (float(each) for each in np.percentile(few, (0.1, 99.9)))
     if last <= first:
-        first, last = low, high
+        first, last = float(depth.codes.min()), float(depth.codes.max())
     if last <= first:
-        first, last = low - 0.5, low + 0.5
-    return float(first + last) / 2, float(last - first)
+        first, last = first - 0.5, first + 0.5
+    low, step = depth.meaning.low, depth.meaning.step
+    return low + step * (first + last) / 2, step * (last - first)
 
 
-def _reduced(numbers: np.ndarray) -> np.ndarray:
-    """Values [H, W] made smaller where they are longer than the screen needs."""
-    height, width = numbers.shape
+def _reduced(codes: np.ndarray) -> np.ndarray:
+    """Codes [H, W] made smaller where they are longer than the screen needs."""
+    height, width = codes.shape
     share = LONGEST_SIDE / max(height, width)
     if share >= 1:
-        return numbers
+        return codes
     size = (max(1, round(width * share)), max(1, round(height * share)))
-    return np.asarray(Image.fromarray(numbers).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+    values = Image.fromarray(codes.astype(np.float32))
+    smaller = np.asarray(values.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+    return np.clip(np.rint(smaller), 0, 65535).astype(np.uint16)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from engines.data.base import ImportOptions, LeftOut, Reading, Record, find_reader
 from engines.data.collecting import Collection, Examined
+from engines.data.depth import SUFFIX, encode
 from engines.data.images import (
     Undecodable,
     check_size,
@@ -30,6 +31,7 @@ from engines.data.images import (
 )
 from engines.data.names import clean, shorten
 from engines.data.report import ImportReport, ImportRequest
+from engines.data.slide_tiles import Slides
 from engines.data.storing import check_name, imported_before, store
 from engines.data.thumbnails import thumbnail_path, write_thumbnail
 from engines.errors import DataError
@@ -109,15 +111,15 @@ def import_reading(
     with _alone(workspace, progress, check_cancelled), _whole_or_nothing(workspace, token) as thumbnails:
         collection = Collection(reading, options)
         examine = Examiner(workspace, token, options, thumbnails)
-        told = 0.0
-        with closing(_examined(reading.records, examine)) as results:
+        slides, told = Slides(reading, options, check_cancelled), 0.0
+        with closing(_examined(slides.records(), examine)) as results:
             for number, result in enumerate(results, 1):
                 check_cancelled()
                 collection.add(result)
                 if time.monotonic() - told > 0.2:
                     told = time.monotonic()
-                    total = max(reading.total, number)
-                    progress(0.95 * number / total, f"{number:,} of {total:,} images")
+                    of = "" if slides.slides else f" of {max(reading.total, number):,}"
+                    progress(0.95 * slides.fraction(number), f"{number:,}{of} images")
         collection.finish()
         progress(0.96, "Writing the data set")
         check_cancelled()
@@ -224,8 +226,10 @@ class Examiner:
     def _pixels(self, record: Record, image: Image.Image) -> Examined:
         check_size(image.width, image.height, self.options.max_pixels)
         shape = f"{image.mode} {image.width} {image.height} ".encode()
-        sha256 = hashlib.sha256(shape + image.tobytes()).hexdigest()
+        sha256 = hashlib.sha256(shape + image.tobytes() + (record.depth.content() if record.depth else b"")).hexdigest()
         self._thumbnail(shrink(to_rgb(image)), sha256)
+        if record.depth:
+            self._keep(encode(record.depth), sha256, SUFFIX)
         buffer = BytesIO()
         image.save(buffer, "PNG", compress_level=1)
         return Examined(record, sha256, image.width, image.height, self._keep(buffer.getvalue(), sha256, ".png"), 1)

@@ -65,9 +65,16 @@ def list_files(root: Path) -> tuple[list[Entry], list[LeftOut]]:
                     f"The folder “{root.name}” cannot be opened.", "Check that you may read it.", str(error)
                 ) from error
             left_out.append(LeftOut("/".join(parts), CLOSED_FOLDER))
+    entries = _without_parts(entries)
     entries.sort(key=lambda entry: entry.parts)
     left_out.sort(key=lambda one: one.file)
     return entries, left_out
+
+
+def _without_parts(entries: list[Entry]) -> list[Entry]:
+    """Without the files of which a MIRAX slide consists: they lie in a folder beside it that is called like it."""
+    inside = {(*entry.parts[:-1], entry.parts[-1][:-5]) for entry in entries if entry.suffix == ".mrxs"}
+    return [entry for entry in entries if entry.parts[:-1] not in inside] if inside else entries
 
 
 def _sort_in(

@@ -12,6 +12,7 @@ from engines.data.base import ImportOptions, LeftOut, Reading, Record, check_cla
 from engines.data.images import DICOM_SUFFIXES, SUFFIXES, UNKNOWN_FORMAT, Undecodable, read_file
 from engines.data.listing import Entry
 from engines.data.names import clean
+from engines.data.slides import SUFFIXES as SLIDE_SUFFIXES
 from engines.data.tables import Row, find_columns, read_table, split_name
 from engines.errors import DataError
 
@@ -69,7 +70,7 @@ def infer_layout(files: Collection[tuple[str, ...]], wrapper: str = "") -> Layou
 
 def is_candidate(entry: Entry) -> bool:
     """Whether to try an entry as an image: by its ending, or because it has none."""
-    return entry.suffix in SUFFIXES or (not entry.suffix and not is_beside(entry))
+    return entry.suffix in SUFFIXES | SLIDE_SUFFIXES or (not entry.suffix and not is_beside(entry))
 
 
 def is_beside(entry: Entry) -> bool:

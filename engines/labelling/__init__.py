@@ -12,7 +12,7 @@ from engines.labelling.queue import Task, adjudication_tasks, assign, tasks
 from engines.labelling.recognise import find_image
 from engines.labelling.rows import Standing, history, standing
 from engines.labelling.settings import LabelSettings, label_settings, save_label_settings
-from engines.labelling.undo import Change, redo, undo, undoable
+from engines.labelling.undo import Change, OvertakenError, redo, undo, undoable
 from engines.labelling.verdicts import Conflict, Entry, Receipt, record, record_all
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "LabelProgress",
     "LabelSettings",
     "Measure",
+    "OvertakenError",
     "Pair",
     "PoolAnswers",
     "Receipt",

@@ -23,6 +23,7 @@ from engines.labelling.coefficients import (
 )
 from engines.labelling.consensus import VOTES
 from engines.labelling.queue import Known, look
+from engines.labelling.readers import spellings
 from engines.labelling.rows import MANY, READ, Row, Standing, as_standing, live_dataset
 from engines.store.models import LabelClass, Occasion, Sample, Verdict
 from engines.store.workspace import Workspace
@@ -74,10 +75,11 @@ def agreement(workspace: Workspace, dataset_id: int, readers: Sequence[str] | No
     """
     with workspace.session() as session:
         live_dataset(session, dataset_id)
+        wanted = None if readers is None else {spelt for name in readers for spelt in spellings(session, name)}
         known = look(session, dataset_id)
         of_dataset = select(LabelClass.id).where(LabelClass.dataset_id == dataset_id)
         classes = list(session.scalars(of_dataset.order_by(LabelClass.position)))
-    names = [name for name in known.readers if readers is None or name in readers]
+    names = [name for name in known.readers if wanted is None or name in wanted]
     read = _readings(row for row in known.rows if row.annotator in names)
     looks = [(first, second) for first, second in _repeated(known.rows) if first.annotator in names]
     in_use = {row.class_id for row in read.values()} | {row.class_id for both in looks for row in both}

@@ -1,4 +1,4 @@
-"""What the model of a round says of every image of the pool: kept in one file a round, read for suggestions."""
+"""What is suggested for images: by the model of a round, kept in one file a round, and by files that were imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,19 +103,11 @@ def newest_answers(workspace: Workspace, dataset_id: int) -> PoolAnswers | None:
 def suggestions(
     workspace: Workspace, dataset_id: int, sample_ids: Sequence[int], top: int = 3
 ) -> dict[int, list[tuple[int, float]]]:
-    """At most `top` classes for each image with their probability, the likeliest first.
+    """At most `top` classes for each image with their probability, the likeliest first, by the newest round's model.
 
-    From the newest round's model; an imported suggestion comes first, with the probability it was imported with
-    (`{"probability": p}` in its aids), or 1. Images that nobody says anything of are left out.
+    Images that it says nothing of are left out. What files suggest is in `imported_suggestions`.
     """
-    found = _from_model(newest_answers(workspace, dataset_id), sample_ids, top)
-    for sample_id, (class_id, share) in _imported(workspace, dataset_id, sample_ids).items():
-        rest = [pair for pair in found.get(sample_id, []) if pair[0] != class_id]
-        found[sample_id] = [(class_id, share), *rest][:top]
-    return found
-
-
-def _from_model(answers: PoolAnswers | None, sample_ids: Sequence[int], top: int) -> dict[int, list[tuple[int, float]]]:
+    answers = newest_answers(workspace, dataset_id)
     if answers is None or not len(answers.samples) or top < 1:
         return {}
     order = np.argsort(answers.samples, kind="stable")
@@ -129,19 +122,39 @@ def _from_model(answers: PoolAnswers | None, sample_ids: Sequence[int], top: int
     return found
 
 
-def _imported(workspace: Workspace, dataset_id: int, sample_ids: Sequence[int]) -> dict[int, tuple[int, float]]:
-    wanted = set(sample_ids)
+class Suggestion(NamedTuple):
+    """What a file suggests for an image."""
+
+    source: str
+    """Whose suggestion it is, as said when the file was imported."""
+    class_id: int
+    probability: float | None
+    """0 to 1, as the file has it; None where it has none."""
+
+
+def imported_suggestions(
+    workspace: Workspace, dataset_id: int, sample_ids: Sequence[int] | None = None
+) -> dict[int, list[Suggestion]]:
+    """The newest suggestion of each source for each image (all where None), the newest first.
+
+    Images without one are left out.
+    """
+    wanted = None if sample_ids is None else set(sample_ids)
     of_dataset = exists().where(Sample.id == Annotation.sample_id, Sample.dataset_id == dataset_id)
-    query = select(Annotation.sample_id, Annotation.class_id, Annotation.aids).where(
+    query = select(Annotation.sample_id, Annotation.annotator, Annotation.class_id, Annotation.aids).where(
         of_dataset, Annotation.verdict == Verdict.SUGGESTION
     )
-    if len(wanted) <= MANY:
+    if wanted is not None and len(wanted) <= MANY:
         query = query.where(Annotation.sample_id.in_(wanted))
     with workspace.session() as session:
-        rows = session.execute(query.order_by(Annotation.id)).all()
-    found = {}
-    for sample_id, class_id, aids in rows:
-        share = aids.get("probability")
-        if sample_id in wanted and class_id is not None:
-            found[sample_id] = class_id, float(share) if isinstance(share, int | float) else 1.0
-    return found
+        rows = session.execute(query.order_by(Annotation.id.desc())).all()
+    found: dict[int, dict[str, Suggestion]] = {}
+    for sample_id, source, class_id, aids in rows:
+        if class_id is not None and (wanted is None or sample_id in wanted):
+            told = Suggestion(source, class_id, _share(aids.get("probability")))
+            found.setdefault(sample_id, {}).setdefault(source, told)
+    return {sample_id: list(of_image.values()) for sample_id, of_image in found.items()}
+
+
+def _share(kept: object) -> float | None:
+    return float(kept) if isinstance(kept, int | float) and not isinstance(kept, bool) else None

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from engines.data.names import file_name, free_name
 from engines.errors import ConfigError, DataError
+from engines.labelling.archives import pack
 from engines.labelling.content import Content, gather
 from engines.store.models import new_id
 from engines.store.workspace import Workspace
@@ -35,6 +36,8 @@ class LabelExport(BaseModel):
     """Labelled images that were left out, because their file is gone or cannot be read."""
     decisions: int | None
     """Rows of the audit trail; None without."""
+    archive: str = ""
+    """ZIP file of the folder; empty where none was asked for."""
 
 
 def export_labels(
@@ -44,6 +47,7 @@ def export_labels(
     audit: bool = False,
     progress: Callable[[float, str], object] = lambda fraction, message: None,
     check_cancelled: Callable[[], object] = lambda: None,
+    archive: bool = False,
 ) -> LabelExport:
     """Write the labels of a data set into a new folder of the workspace's exports.
 
@@ -51,8 +55,8 @@ def export_labels(
     are. The others hold the labelled images: `folder` as split/class/image, `coco` with annotations.json, `hf` as
     Hugging Face's `load_dataset("imagefolder", data_dir=…)` reads it, `croissant` with metadata in Croissant 1.0.
     With `audit` every decision is written too: who, when, what, in which round, with which model, after how many
-    seconds. Nothing is overwritten, and nothing is left of an export that fails. Cells that look like formulas get an
-    apostrophe.
+    seconds. With `archive` the folder is packed into a ZIP file beside it, too. Nothing is overwritten, and nothing is
+    left of an export that fails. Cells that look like formulas get an apostrophe.
 
     Raises:
         DataError: there is no such data set, nothing is labelled, or the disk is full.
@@ -61,14 +65,20 @@ def export_labels(
     if format not in FORMATS:
         raise ConfigError(f"There is no export format “{format}”.", f"Choose one of {', '.join(FORMATS)}.")
     content = gather(workspace, dataset_id, audit)
-    content.progress, content.check_cancelled = progress, check_cancelled
+    first = 0.5 if archive else 1.0  # share of the work
+    content.progress = lambda fraction, message: progress(first * fraction, message)
+    content.check_cancelled = check_cancelled
     writer = importlib.import_module(f"engines.labelling.formats.{format}")
     exports = workspace.folder("exports")
     part = exports / f".part-{new_id()}"
+    packed = part.with_name(f"{part.name}.zip")
+    stem = f"{file_name(content.name)}-labels-{format}"
     try:
         part.mkdir()
         files: list[str] = writer.write(part, content)
-        final = _finish(part, exports, f"{file_name(content.name)}-labels-{format}")
+        if archive:
+            pack(part, packed, stem, lambda f, message: progress(first * (1 + f), message), check_cancelled)
+        final = _finish(part, packed if archive else None, exports, stem)
     except OSError as error:
         raise DataError(
             "The export could not be written: the disk is full, or the workspace’s folder is closed for writing.",
@@ -77,22 +87,35 @@ def export_labels(
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return _report(content, final, files, format)
+        packed.unlink(missing_ok=True)
+    return _report(content, final, files, format, archive)
 
 
-def _finish(part: Path, exports: Path, stem: str) -> Path:
-    """Give the finished folder its name; another export may take the same name at the same time."""
+def _finish(part: Path, packed: Path | None, exports: Path, stem: str) -> Path:
+    """Give the finished folder and its ZIP file their name; another export may take the same name at the same time."""
     for _ in range(20):
-        final = exports / free_name(stem, {each.name for each in exports.iterdir()})
+        final = exports / free_name(stem, {each.name.removesuffix(".zip") for each in exports.iterdir()})
         try:
-            return part.rename(final)
+            part.rename(final)
         except OSError:
             if not final.exists():
                 raise
+            continue
+        try:
+            if packed is not None:
+                packed.rename(_archive(final))
+        except OSError:
+            shutil.rmtree(final, ignore_errors=True)
+            raise
+        return final
     raise OSError("no free name")
 
 
-def _report(content: Content, final: Path, files: list[str], format: str) -> LabelExport:
+def _archive(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.zip")
+
+
+def _report(content: Content, final: Path, files: list[str], format: str, archive: bool) -> LabelExport:
     labelled = sum(picture.label is not None for picture in content.pictures)
     return LabelExport(
         path=f"exports/{final.name}",
@@ -101,4 +124,5 @@ def _report(content: Content, final: Path, files: list[str], format: str) -> Lab
         labelled=labelled,
         missing=len(content.missing),
         decisions=None if content.decisions is None else len(content.decisions),
+        archive=f"exports/{_archive(final).name}" if archive else "",
     )

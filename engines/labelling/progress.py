@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from engines.labelling.answers import PoolAnswers, newest_answers
 from engines.labelling.consensus import ASKED_ABOUT, settled
 from engines.labelling.queue import Known, look, queue
+from engines.labelling.readers import first_spelling
 from engines.labelling.rows import Said, live_dataset
 from engines.store.browse import classes, tally
 from engines.store.models import Annotation, Occasion, Sample, SelectionRound, Verdict
@@ -89,8 +90,8 @@ def progress(workspace: Workspace, dataset_id: int, annotator: str | None = None
     Raises:
         DataError: the data set does not exist, or is in the bin.
     """
-    name = None if annotator is None else annotator.strip()
     with workspace.session() as session:
+        name = None if annotator is None else first_spelling(session, annotator)
         live_dataset(session, dataset_id)
         known = look(session, dataset_id)
         numbered = select(SelectionRound).where(SelectionRound.dataset_id == dataset_id)

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engines.labelling.consensus import Consensus, decide, deciders
+from engines.labelling.readers import first_spelling
 from engines.labelling.rows import Row, Said, live_dataset, log, newest_by_reader, still_standing
 from engines.labelling.settings import LabelSettings
 from engines.store.models import Occasion, SelectionRound, Verdict
@@ -88,7 +89,8 @@ def tasks(workspace: Workspace, dataset_id: int, annotator: str) -> list[Task]:
         newest = select(SelectionRound).where(SelectionRound.dataset_id == dataset_id)
         rounds = list(session.scalars(newest.order_by(SelectionRound.number.desc())))
         known = look(session, dataset_id)
-    return queue(rounds, known, annotator.strip())
+        name = first_spelling(session, annotator)
+    return queue(rounds, known, name)
 
 
 def queue(rounds: Sequence[SelectionRound], known: Known, annotator: str) -> list[Task]:
@@ -167,10 +169,10 @@ def adjudication_tasks(workspace: Workspace, dataset_id: int, annotator: str) ->
     Raises:
         DataError: the data set does not exist, or is in the bin.
     """
-    name = annotator.strip()
     with workspace.session() as session:
         live_dataset(session, dataset_id)
         known = look(session, dataset_id)
+        name = first_spelling(session, annotator)
     put_off = {
         row.sample_id: row.id
         for row in known.rows

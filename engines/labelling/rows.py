@@ -10,6 +10,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from engines.errors import DataError
+from engines.labelling.readers import first_spelling, spellings
 from engines.store.models import Annotation, Dataset, Occasion, Sample, Verdict
 from engines.store.workspace import Workspace
 
@@ -127,6 +128,7 @@ def standing(
 ) -> dict[int, Standing]:
     """What a reader says of each image now (by sample id); images without a verdict are not in it."""
     with workspace.session() as session:
+        annotator = first_spelling(session, annotator)
         rows = still_standing(log(session, dataset_id, annotator, sample_ids))
     return {sample_id: as_standing(said[annotator]) for sample_id, said in newest_by_reader(rows).items()}
 
@@ -142,11 +144,11 @@ def history(
     """The log as it was written, newest first: who said what when, undone or not."""
     of_dataset = exists().where(Sample.id == Annotation.sample_id, Sample.dataset_id == dataset_id)
     query = select(Annotation).where(of_dataset).order_by(Annotation.id.desc())
-    if annotator is not None:
-        query = query.where(Annotation.annotator == annotator)
     if sample_id is not None:
         query = query.where(Annotation.sample_id == sample_id)
     with workspace.session() as session:
+        if annotator is not None:
+            query = query.where(Annotation.annotator.in_(spellings(session, annotator)))
         return list(session.scalars(query.offset(max(0, first)).limit(max(0, limit))))
 
 

@@ -9,11 +9,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engines.errors import DataError
+from engines.labelling.readers import first_spelling
 from engines.labelling.rows import Row, log
 from engines.labelling.verdicts import event_name, reader_name
 from engines.labelling.writing import append, writing
 from engines.store.models import Annotation, Occasion, Verdict
 from engines.store.workspace import Workspace
+
+
+class OvertakenError(DataError):
+    """The step is about a verdict that is no longer the next one to move: another window was faster."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +72,15 @@ def undo(workspace: Workspace, dataset_id: int, annotator: str, event: str, of: 
 
     Args:
         event: random name of this step; the same one twice is one step.
-        of: the row that is to be taken back, where the sender knows it; None takes the newest.
+        of: the row that is to be taken back: the newest that its sender shows, which another window may have
+            overtaken; None takes the newest there is.
 
     Returns:
-        What was taken back; None where there is nothing, or `of` was taken back already or the reader has said
-        something newer of its image (in another window, say).
+        What was taken back; None where there is nothing.
 
     Raises:
+        OvertakenError: `of` was taken back already, or the reader has said something newer of its image. Nothing else
+            is taken back in its place.
         DataError: the data set does not exist, or is in the bin.
         WorkspaceError: it could not be written.
     """
@@ -81,14 +88,17 @@ def undo(workspace: Workspace, dataset_id: int, annotator: str, event: str, of: 
 
 
 def redo(workspace: Workspace, dataset_id: int, annotator: str, event: str, of: int | None = None) -> Change | None:
-    """Put back what the reader undid last, by a new row; arguments, result and errors as for `undo`."""
+    """Put back what the reader undid last, by a new row; arguments, result and errors as for `undo`.
+
+    A row `of` that was undone, but that a newer verdict has made final, is overtaken, too.
+    """
     return _step(workspace, dataset_id, annotator, event, of, back=False)
 
 
 def undoable(workspace: Workspace, dataset_id: int, annotator: str) -> tuple[int, int]:
     """How many steps the reader can undo and redo."""
     with workspace.session() as session:
-        done, undone = piles(log(session, dataset_id, annotator))
+        done, undone = piles(log(session, dataset_id, first_spelling(session, annotator)))
     return len(done), len(undone)
 
 
@@ -97,12 +107,15 @@ def _step(
 ) -> Change | None:
     name, event = reader_name(annotator), event_name(event)
     with writing(workspace, dataset_id) as session:
+        name = first_spelling(session, name)
         done, undone = piles(log(session, dataset_id, name))
         left = len(done) if back else len(undone)
         sent = session.scalar(select(Annotation).where(Annotation.event == event))
         if sent is not None:
             return _again(session, sent, name, back, left)
         chosen = _chosen(done if back else undone, of)
+        if chosen is None and of is not None:
+            raise _overtaken(back, stands=any(row.id == of for row in done))
         if chosen is None:
             return None
         row_id = append(session, dataset_id, _row(session, chosen, event, back))
@@ -117,6 +130,15 @@ def _chosen(pile: list[Row], of: int | None) -> Row | None:
             return None if row.sample_id in covered else row
         covered.add(row.sample_id)
     return None
+
+
+def _overtaken(back: bool, stands: bool) -> OvertakenError:
+    remedy = "This window now shows the newest state."
+    if not back:
+        return OvertakenError("Not put back: you have gone on in another window.", remedy)
+    if stands:
+        return OvertakenError("Not taken back: you have said something newer of that image in another window.", remedy)
+    return OvertakenError("Already taken back in another window.", remedy)
 
 
 def _row(session: Session, chosen: Row, event: str, back: bool) -> Annotation:

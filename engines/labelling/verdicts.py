@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from engines.errors import DataError
+from engines.labelling.readers import first_spellings, tidy
 from engines.labelling.rows import MANY, READ, Row, as_row, log, newest_by_reader, still_standing
 from engines.labelling.writing import chained, writing
 from engines.store.models import Annotation, LabelClass, Occasion, Sample, SelectionRound, Verdict
@@ -100,6 +101,8 @@ def record_all(workspace: Workspace, entries: Sequence[Entry]) -> list[Receipt]:
         raise DataError("These verdicts are of several data sets.", "Send those of one data set at a time.")
     checked = [_checked(entry) for entry in entries]
     with writing(workspace, entries[0].dataset_id) as session:
+        spelt = first_spellings(session, (entry.annotator for entry in checked))
+        checked = [each.model_copy(update={"annotator": spelt[each.annotator]}) for each in checked]
         _check_places(session, entries[0].dataset_id, checked)
         batch = _Batch(session, checked)
         taken = [batch.take(entry) for entry in checked]
@@ -193,7 +196,7 @@ def reader_name(text: str) -> str:
     Raises:
         DataError: it is empty, too long, or has control characters in it.
     """
-    name = text.strip()
+    name = tidy(text)
     if not name:
         raise DataError("A verdict needs a reader.", "Say who you are.")
     if len(name) > LONGEST_NAME:

@@ -6,7 +6,7 @@ A signed distance is negative inside a shape and measured in world units. Numpy 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+Masks = NDArray[np.bool_]
 
 Spec = TypeVar("Spec")
 
@@ -27,9 +28,15 @@ def in_chunks(
 ) -> Pixels:
     """Draws any number of pictures chunk by chunk, each from its own generator, [N, size, size, 3] uint8."""
     pictures = np.empty((len(specs), size, size, 3), dtype=np.uint8)
-    for start in range(0, len(specs), CHUNK):
-        pictures[start : start + CHUNK] = draw(specs[start : start + CHUNK], size, np.random.default_rng([seed, start]))
+    for start, rng in chunks(len(specs), seed):
+        pictures[start : start + CHUNK] = draw(specs[start : start + CHUNK], size, rng)
     return pictures
+
+
+def chunks(count: int, seed: int) -> Iterator[tuple[int, np.random.Generator]]:
+    """First picture and generator of each chunk."""
+    for start in range(0, count, CHUNK):
+        yield start, np.random.default_rng([seed, start])
 
 
 @lru_cache(maxsize=8)

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from engines.miniworld import canvas, phrases
-from engines.miniworld.canvas import Floats, Pixels, column, coverage, length, uniform
+from engines.miniworld.canvas import Floats, Masks, Pixels, column, coverage, length, uniform
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 44, 46),
@@ -32,6 +32,7 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
     "sky": (176, 208, 236),
 }
 SIZES = ("small", "large")
+MOST_THINGS = 3
 
 LEFT_OUT = frozenset(
     {
@@ -83,6 +84,11 @@ _PLACES = {"grass": "on grass", "sand": "on sand", "sky": "in the sky"}
 _MIRRORED = dict(zip(RELATIONS, ("to the right of", "to the left of", "below", "above"), strict=True))
 
 
+def place(spec: SceneSpec) -> str:
+    """The background in words, such as “on grass”."""
+    return _PLACES.get(spec.background, f"on a {spec.background} background")
+
+
 def _thing_words(thing: Thing, rng: np.random.Generator) -> str:
     size = f"{thing.size} " if rng.random() < 0.25 else ""
     return f"{size}{thing.colour} {thing.shape}"
@@ -102,20 +108,34 @@ def caption(spec: SceneSpec, rng: np.random.Generator) -> str:
     else:
         text = phrases.enumerate_words([listed[i] for i in rng.permutation(len(listed))])
     if rng.random() < 0.35:
-        text = f"{text} {_PLACES.get(spec.background, f'on a {spec.background} background')}"
+        text = f"{text} {place(spec)}"
     return phrases.pick(("{}", "a photo of {}.", "a picture of {}."), rng).format(text)
 
 
 def render(specs: Sequence[SceneSpec], size: int, seed: int) -> Pixels:
     """Draws scenes, [N, size, size, 3] uint8; the same scene for the same seed at every size."""
-    return canvas.in_chunks(_render, specs, size, seed)
+    return canvas.in_chunks(lambda *chunk: _render(*chunk)[0], specs, size, seed)
+
+
+def render_with_masks(specs: Sequence[SceneSpec], size: int, seed: int) -> tuple[Pixels, Masks]:
+    """The same pictures as `render`, [N, size, size, 3], and what is seen of each thing, [N, 3, size, size] bool.
+
+    Masks are in the order of the things; those of things that a scene lacks are empty.
+    """
+    pictures = np.empty((len(specs), size, size, 3), dtype=np.uint8)
+    masks = np.zeros((len(specs), MOST_THINGS, size, size), dtype=bool)
+    for start, rng in canvas.chunks(len(specs), seed):
+        chunk = slice(start, start + canvas.CHUNK)
+        pictures[chunk], masks[chunk] = _render(specs[chunk], size, rng)
+    return pictures, masks
 
 
 _DIRECTION = {"": (0, 0), "to the left of": (-1, 0), "to the right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
-def _render(specs: Sequence[SceneSpec], size: int, rng: np.random.Generator) -> Pixels:
+def _render(specs: Sequence[SceneSpec], size: int, rng: np.random.Generator) -> tuple[Pixels, Masks]:
     count = len(specs)
+    masks = np.zeros((count, MOST_THINGS, size, size), dtype=bool)
     planes = _background(specs, size, rng)
     direction = np.array([_DIRECTION[s.relation] for s in specs], dtype=np.float32)
     single = np.array([len(s.things) == 1 for s in specs])[:, None]
@@ -130,10 +150,12 @@ def _render(specs: Sequence[SceneSpec], size: int, rng: np.random.Generator) -> 
             centre = direction[:, ::-1] * np.where(rng.random((count, 1)) < 0.5, 0.66, -0.66).astype(np.float32)
         things = [specs[i].things[number] for i in chosen]
         shrink = np.where(single, 1, 0.72).astype(np.float32)[chosen]
-        planes[chosen] = _place(planes[chosen], things, centre[chosen], shrink, size, rng)
+        planes[chosen], inside = _place(planes[chosen], things, centre[chosen], shrink, size, rng)
+        masks[chosen] &= ~inside[:, None]  # later things lie on top
+        masks[chosen, number] = inside
     light = uniform(rng, 0.86, 1.08, count, 1, 1, 1)
     planes = canvas.soften(planes * light, uniform(rng, 0, 0.4, count, 1, 1, 1), size)
-    return canvas.develop(planes, rng)
+    return canvas.develop(planes, rng), masks
 
 
 def _background(specs: Sequence[SceneSpec], size: int, rng: np.random.Generator) -> Floats:
@@ -155,8 +177,8 @@ def _background(specs: Sequence[SceneSpec], size: int, rng: np.random.Generator)
 
 def _place(
     planes: Floats, things: Sequence[Thing], centre: Floats, shrink: Floats, size: int, rng: np.random.Generator
-) -> Floats:
-    """Lays one thing with a soft shadow on each picture."""
+) -> tuple[Floats, Masks]:
+    """Lays one thing with a soft shadow on each picture; also where it covers more than half of a pixel."""
     count = len(things)
     x, y = canvas.grid(size)
     low = np.array([0.26 if t.size == "small" else 0.46 for t in things], dtype=np.float32)[:, None]
@@ -168,7 +190,7 @@ def _place(
     )
     edge = np.empty_like(u)
     shapes = [t.shape for t in things]
-    for shape, distance in _OUTLINES.items():
+    for shape, distance in OUTLINES.items():
         chosen = canvas.where(shapes, shape)
         if chosen.size:
             edge[chosen] = distance(u[chosen], v[chosen])
@@ -178,7 +200,8 @@ def _place(
     gloss = 1 - np.float32(0.16) * (u + v) * np.float32(0.5)
     inside = coverage(edge, size)
     planes = planes * (1 - shadow)[:, None]
-    return planes + (colour[:, :, None, None] * gloss[:, None] - planes) * inside[:, None]
+    planes = planes + (colour[:, :, None, None] * gloss[:, None] - planes) * inside[:, None]
+    return planes, inside > 0.5
 
 
 def _circle(u: Floats, v: Floats) -> Floats:
@@ -221,6 +244,6 @@ def _crescent(u: Floats, v: Floats) -> Floats:
     return np.maximum(length(u, v) - np.float32(0.9), np.float32(0.74) - length(u - np.float32(0.44), v))
 
 
-_OUTLINES: dict[str, Callable[[Floats, Floats], Floats]] = dict(
+OUTLINES: dict[str, Callable[[Floats, Floats], Floats]] = dict(
     zip(SHAPES, (_circle, _square, _triangle, _star, _cross, _ring, _heart, _crescent), strict=True)
 )

@@ -146,6 +146,11 @@ class PromptMethod(OfficialNames):
     def start(self, examples: Examples) -> None:
         """Called before the first step, and again where a training goes on: take what is needed from the images."""
 
+    @property
+    def preparation(self) -> int:
+        """Steps of its own that `start` takes, calling `examples.tick()` after each; none where it goes on."""
+        return 0
+
     def begin_step(self, indices: Tensor, epoch: int, phase: int) -> None:
         """Called before `backward` with the positions [B] in the examples that it will get, and the phase from 0."""
 

@@ -123,6 +123,7 @@ class GRAM(PromptMethod):
             raise ConfigError(
                 f"GRAM cannot start {cls.info.title}.", "Choose a method that learns from labels in steps."
             )
+        self._rehearses = False
         self.wrapped = create_method(self.config.wrapped, self.backbone, self.class_names, **self._settings())
         self.frozen_images, self.image_views = self.wrapped.frozen_images, self.wrapped.image_views
         self.text_regulator = Regulator(self.backbone.text_width).requires_grad_(False)
@@ -164,6 +165,10 @@ class GRAM(PromptMethod):
         self, pixels: Tensor | None = None, labels: Tensor | None = None, *, features: Tensor | None = None
     ) -> Tensor:
         return self.wrapped.loss(pixels, labels, features=features)
+
+    @property
+    def preparation(self) -> int:
+        return self.config.episodes if self._rehearses else 0
 
     def begin_step(self, indices: Tensor, epoch: int, phase: int) -> None:
         self.wrapped.begin_step(indices, epoch, phase)
@@ -221,11 +226,12 @@ class GRAM(PromptMethod):
     def start(self, examples: Examples) -> None:
         self.wrapped.descriptions, self.wrapped.other_classes = self.descriptions, self.other_classes
         self.wrapped.start(examples)
-        if self.config.episodes and len(examples.labels.unique()) > 1:
+        self._rehearses = self.config.episodes > 0 and not examples.begun and len(examples.labels.unique()) > 1
+        if self._rehearses:
             with sdpa_kernel(SDPBackend.MATH):  # the quick kernels have no second derivative
-                self._rehearse(_Tasks(self, examples))
+                self._rehearse(_Tasks(self, examples), examples.tick)
 
-    def _rehearse(self, tasks: _Tasks) -> None:
+    def _rehearse(self, tasks: _Tasks, tick: Callable[[], None]) -> None:
         """Adam on the sum of the query losses, over the start and the regulators."""
         start = self.wrapped.trainable_parameters()
         regulators = {n: p for n, p in self.named_parameters() if "_regulator." in n}
@@ -246,6 +252,7 @@ class GRAM(PromptMethod):
                 moved = {name: theta[name] - step * bent[name] for name in theta}
                 (functional_call(loss, _named(moved), (), query) / TASKS).backward()
             optimizer.step()
+            tick()
         with torch.no_grad():
             for name, parameter in (start | regulators).items():
                 parameter.copy_(values[name])

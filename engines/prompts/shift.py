@@ -15,12 +15,16 @@ from torch.nn import functional as F
 from engines.backbones import Backbone
 from engines.backbones.layout import PromptLayout
 from engines.backbones.open_clip_text import OpenClipTextTower
+from engines.backbones.vision import VisionTower
 from engines.errors import BackboneError
 
 
 @dataclass(frozen=True)
 class States:
-    """One tower's states of its class (or end) token: behind every block [L, N, d], and its output [N, D]."""
+    """One tower's states of its class (or end) token: behind every block [L, N, d], and its output [N, D].
+
+    Where an image tower has no class token, the mean of its tokens stands in for it.
+    """
 
     blocks: Tensor
     output: Tensor
@@ -46,10 +50,14 @@ def image_states(backbone: Backbone, pixels: Tensor, prompts: Sequence[Tensor] =
     """States of the image tower for pixels [B, 3, H, W], with one prompt [n, d_v] for each of the first blocks."""
     first, deep = (prompts[0], prompts[1:]) if prompts else (None, ())
     pixels = pixels.to(backbone.device)
-    blocks = backbone.vision.hidden_states(pixels, first, deep)
-    with backbone.runtime.autocast():
-        output = backbone.vision.pool(blocks[-1])
-    return States(torch.stack([state[:, 0] for state in blocks]), output)
+    return tower_states(backbone.vision, backbone.vision.hidden_states(pixels, first, deep))
+
+
+def tower_states(vision: VisionTower, hidden: Sequence[Tensor]) -> States:
+    """States of an image tower from its tokens behind every block, [B, T, d_v] each."""
+    tokens = [state[:, 0] if vision.class_token else state.mean(dim=1) for state in hidden]
+    with vision.runtime.autocast():
+        return States(torch.stack(tokens), vision.pool(hidden[-1]))
 
 
 def text_states(backbone: Backbone, layout: PromptLayout, prompts: Sequence[Tensor] = ()) -> States:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from engines.backbones import Backbone
+from engines.errors import ConfigError
 from engines.prompts.base import PromptMethod
 from engines.prompts.settings import TrainingConfig
 
@@ -35,6 +37,8 @@ class Examples:
         masks: marked defects [B, H, W] of 0 and 1, called like `pixels`.
         still: whether `pixels` and `masks` give the same in every pass.
         unlabelled: images of the target domains, without labels, for methods that adapt to them.
+        tick: called by `PromptMethod.start` after each of its own steps (`preparation`); may raise to stop.
+        begun: whether this training goes on, so that what `start` would learn comes from the checkpoint.
     """
 
     labels: Tensor
@@ -47,6 +51,8 @@ class Examples:
     masks: Pixels | None = None
     still: bool = False
     unlabelled: Examples | None = None
+    tick: Callable[[], None] = lambda: None
+    begun: bool = False
 
     def encoded(self, backbone: Backbone, views: int, batch: int = 256) -> Tensor:
         """Features [V, N, D] of the training images: the cached views, or `views` fresh ones of each."""
@@ -85,8 +91,11 @@ def train(
 
     With `checkpoint`, the state is saved there after each pass; a later call with the same arguments goes on from it
     and ends with the same values as an undisturbed training. It yields the passes that are over once more, in case they
-    were not noted before the program was killed. `on_step(steps done, of)` is called after every step and
-    may raise to stop.
+    were not noted before the program was killed. `on_step(steps done, of)` is called after every step, those of the
+    method's own preparation included, and may raise to stop.
+
+    Raises:
+        ConfigError: the loss is no longer a finite number.
     """
     if method.fitting == "none":
         return
@@ -123,8 +132,7 @@ class _Training:
     ) -> None:
         self.method, self.examples, self.config, self.seed = method, examples, config, seed
         self.checkpoint, self.on_step = checkpoint, on_step
-        method.start(examples)
-        self.optimizer = _optimizer(method, config)
+        self.prepared = 0
         images = len(examples.labels)
         self.batch = min(config.batch_size, images)
         # An incomplete last batch is dropped, as Dassl's loader does (epochs of fewer images are one batch).
@@ -133,9 +141,13 @@ class _Training:
         """In how many parts a batch is worked through; more than one after memory ran out."""
         self.note = ""
         self.history: list[Epoch] = []
+        earlier = self._earlier()
+        method.start(replace(examples, tick=self._tick, begun=earlier is not None))
+        self.optimizer = _optimizer(method, config)
+        if earlier is not None:
+            self._go_on(earlier)
 
     def run(self) -> Iterator[Epoch]:
-        self._resume()
         yield from self.history
         self.method.train()
         for epoch in range(len(self.history), self.config.epochs):
@@ -158,12 +170,25 @@ class _Training:
             if self.examples.features is not None:
                 views = torch.randint(len(self.examples.features), (len(indices),), generator=generator)
             total += self._step(indices, views, epoch)  # stays on the device: no wait for it in every step
-            self.on_step(epoch * self.steps + step + 1, self.config.epochs * self.steps)
+            self._report_step(self.method.preparation + epoch * self.steps + step + 1)
+        loss = float(total) / self.steps
+        if not isfinite(loss):
+            raise ConfigError(
+                f"The training diverged in pass {epoch + 1}: its loss is no longer a number.",
+                f"Choose a smaller step size than {self.config.learning_rate:g}, or another seed.",
+            )
         self.method.end_epoch(epoch, self.config.epochs)
-        result = self._result(epoch, float(total) / self.steps, rate)
+        result = self._result(epoch, loss, rate)
         self.history.append(result)
         self._save()
         return result
+
+    def _tick(self) -> None:
+        self.prepared += 1
+        self._report_step(self.prepared)
+
+    def _report_step(self, done: int) -> None:
+        self.on_step(done, self.method.preparation + self.config.epochs * self.steps)
 
     def _set_rate(self, epoch: float) -> float:
         rate = self.config.rate(epoch)
@@ -248,15 +273,17 @@ class _Training:
             os.fsync(file.fileno())
         partial.replace(self.checkpoint)  # a cut write leaves the older checkpoint whole
 
-    def _resume(self) -> None:
+    def _earlier(self) -> dict[str, Any] | None:
+        """The state after the last pass of an attempt that was killed."""
         if self.checkpoint is None or not self.checkpoint.is_file():
-            return
+            return None
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception:  # a damaged checkpoint costs time, never the run
-            return
-        if state.get("signature") != self._signature():
-            return
+            return None
+        return state if state.get("signature") == self._signature() else None
+
+    def _go_on(self, state: dict[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = [Epoch(**epoch) for epoch in state["history"]]

@@ -26,7 +26,11 @@ from engines.prompts.trainer import Epoch, Examples, train
 from engines.runs.anomalies import TABLE, Judged, judge_target, summary_of, together, write_table
 from engines.runs.judge import Judge, Part, base_to_new, with_targets
 from engines.runs.material import Item, Material, gather
+from engines.runs.recipe import versions
+from engines.runs.snapshots import FILE as SNAPSHOTS
+from engines.runs.snapshots import Snapshots
 from engines.runs.tables import write_predictions
+from engines.runs.used_images import UsedImages
 from engines.runs.views import Features, LiveCrops, Masks, StillPixels, crop_views
 from engines.store import Artifact, Run, Workspace
 
@@ -99,6 +103,7 @@ class _Performance:
             "images_trained": trained_on,
             "learned_numbers": sum(p.numel() for p in method.trainable_parameters().values()),
             "notes": self.notes,
+            "made_with": {"versions": versions(), "device": self.backbone.device.type},
         }
         self._leave_behind(method, parts, summary)
         return summary
@@ -142,8 +147,13 @@ class _Performance:
             examples.domains = torch.tensor([names.index(item.domain) for item in items])
             if there := self.material.unlabelled:
                 examples.unlabelled = self._examples(method, [], there, torch.full((len(there),), -1))
+        snapshots = Snapshots(self.folder, method, self.config.epochs)
+        snapshots.take(0)
+        self.stepped = False
         for epoch in train(method, examples, self.config, self.row.seed, self.folder / "checkpoint.pt", self._on_step):
             self._report(epoch)
+            if self.stepped:  # passes of an earlier attempt are told of again, but what was learned then has gone on
+                snapshots.take(epoch.number)
         return len(items)
 
     def _note_missing(self, classes: list[int], labels: Tensor) -> None:
@@ -173,6 +183,7 @@ class _Performance:
         return Examples(labels, views, val_features=val, val_labels=val_labels if val_items else None, plain=plain)
 
     def _on_step(self, done: int, of: int) -> None:
+        self.stepped = True
         self.observer.check_cancelled()
         self.observer.progress(0.25 + 0.6 * done / of, f"Training, step {done:,} of {of:,}")
 
@@ -236,6 +247,7 @@ class _Performance:
     def _leave_behind(self, method: PromptMethod, parts: list[tuple[Part, list[int]]], summary: dict[str, Any]) -> None:
         self.observer.progress(0.98, "Writing the results")
         method.save(self.folder / "prompt")
+        UsedImages.of(self.material).write(self.folder)
         rows = [
             (part.items, [classes[int(c)] for c in part.labels], part.learned, classes, part.zero_shot)
             for part, classes in parts
@@ -249,6 +261,8 @@ class _Performance:
         }
         if self.learns_from == "masks":
             files["defects"] = TABLE
+        if (self.folder / SNAPSHOTS).is_file():
+            files["snapshots"] = SNAPSHOTS
         with self.workspace.session() as session:
             known = {a.path for a in session.query(Artifact).filter_by(run_id=self.row.id)}
             for kind, name in files.items():

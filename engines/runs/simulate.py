@@ -115,8 +115,19 @@ class _Simulation:
             labels=[self.stage.labels[self.stage.pool[row]] for row in labelled],
             balanced=self.cell.balanced,
             rule=self.settings.rule,
+            class_features=self._class_words,
         )
         return [self.stage.pool[row] for row in chosen]
+
+    @cached_property
+    def _class_words(self) -> NDArray[np.float32]:
+        """Unit text features [C, D] of the class names, which a balanced pick gets in the workbench as well."""
+        with torch.no_grad():
+            return self._ready_made.text_features().cpu().numpy()
+
+    @cached_property
+    def _ready_made(self) -> PromptMethod:
+        return create_method("zero-shot", self.backbone, self.stage.class_names)
 
     # --- learning -------------------------------------------------------------
 
@@ -185,8 +196,7 @@ class _Simulation:
 
     @cached_property
     def _zero_shot(self) -> dict[str, float]:
-        ready_made = create_method("zero-shot", self.backbone, self.stage.class_names)
-        return self._right(probabilities(ready_made, self.tested).argmax(axis=1))
+        return self._right(probabilities(self._ready_made, self.tested).argmax(axis=1))
 
     # --- keeping --------------------------------------------------------------
 

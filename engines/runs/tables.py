@@ -11,6 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 TOP = 3
+LEARNED = ("predicted", "probability", "true_probability", "top_classes", "top_probabilities")
+READY_MADE = ("ready_made", *(f"ready_made_{name}" for name in LEARNED[1:]))
+_TYPES = (pa.int32(), pa.float32(), pa.float32(), pa.list_(pa.int32()), pa.list_(pa.float32()))
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.int64()),
+        ("true", pa.int32()),
+        *zip(LEARNED, _TYPES, strict=True),
+        *zip(READY_MADE, _TYPES, strict=True),
+    ]
+)
 
 
 def write_predictions(
@@ -18,40 +29,29 @@ def write_predictions(
     parts: Iterable[tuple[Sequence[Any], Sequence[int], np.ndarray, Sequence[int], np.ndarray]],
     class_names: list[str],
 ) -> None:
-    """Write one row an image: sample_id, true and predicted class position, probability, the top classes and theirs,
-    and the class that the ready-made prompt says.
+    """Write one row an image: sample_id, true class position, and what the learned and the ready-made prompt say.
+
+    Of the learned prompt `predicted`, `probability`, `true_probability` (of the true class), `top_classes` and
+    `top_probabilities`; of the ready-made prompt its class `ready_made`, and the others behind that name.
 
     Args:
         parts: (items with `sample_id`, true class positions [N], probabilities [N, C], class positions of the columns,
             probabilities [N, C] of the ready-made prompt).
     """
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("sample_id", "true", "predicted", "probability", "top_classes", "top_probabilities", "ready_made")
-    }
-    for items, true, probabilities, classes, ready_made in parts:
-        columns["ready_made"] += [classes[int(c)] for c in ready_made.argmax(axis=1)] if len(items) else []
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
-        for item, label, row, order in zip(items, true, probabilities, best, strict=True):
-            columns["sample_id"].append(item.sample_id)
-            columns["true"].append(label)
-            columns["predicted"].append(classes[order[0]])
-            columns["probability"].append(float(row[order[0]]))
-            columns["top_classes"].append([classes[c] for c in order])
-            columns["top_probabilities"].append([float(row[c]) for c in order])
-    schema = pa.schema(
-        [
-            ("sample_id", pa.int64()),
-            ("true", pa.int32()),
-            ("predicted", pa.int32()),
-            ("probability", pa.float32()),
-            ("top_classes", pa.list_(pa.int32())),
-            ("top_probabilities", pa.list_(pa.float32())),
-            ("ready_made", pa.int32()),
-        ]
-    )
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA.names}
+    for items, true, learned, classes, ready_made in parts:
+        columns["sample_id"] += [item.sample_id for item in items]
+        columns["true"] += true
+        own = np.array([classes.index(label) for label in true], dtype=np.int64)
+        for names, shares in ((LEARNED, learned), (READY_MADE, ready_made)):
+            best = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]
+            top = np.take_along_axis(shares, best, axis=1)
+            said = np.asarray(classes)[best]
+            values = (said[:, 0], top[:, 0], shares[np.arange(len(own)), own], said, top)
+            for name, value in zip(names, values, strict=True):
+                columns[name] += value.tolist()
     partial = file.with_suffix(".partial")
-    pq.write_table(pa.table(columns, schema=schema), partial)
+    pq.write_table(pa.table(columns, schema=SCHEMA), partial)
     partial.replace(file)
 
 

@@ -89,6 +89,16 @@ def disagreements(
     return found, len(places)
 
 
+def answers_to(workspace: Workspace, run: str, sample_ids: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Sample id -> answers of the ready-made prompt (-1 where it is not known) and of `run`, positions of classes."""
+    table = _table(workspace, run)
+    if table is None:
+        return {}
+    ids, _, said, ready = table
+    rows = np.flatnonzero(np.isin(ids, np.asarray(sample_ids, dtype=np.int64)))
+    return {int(ids[row]): (int(ready[row]) if ready is not None else -1, int(said[row])) for row in rows}
+
+
 def _answers(workspace: Workspace, runs: Sequence[str]) -> tuple[Column, Column, list[Column]] | None:
     """(sample ids, true classes, answers of each run) on the images that all of them were tested on."""
     tables = {run: table for run in runs if run != READY_MADE and (table := _table(workspace, run)) is not None}

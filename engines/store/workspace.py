@@ -21,7 +21,7 @@ from engines.errors import WorkspaceError
 from engines.store.migrate import HEAD, REVISIONS, current_revision, upgrade
 
 DATABASE = "workspace.db"
-FOLDERS = ("features", "runs", "thumbnails", "exports", "media", "logs", "backups", "bin")
+FOLDERS = ("features", "runs", "inspections", "thumbnails", "exports", "media", "logs", "backups", "bin")
 
 
 class Workspace:
@@ -86,7 +86,7 @@ class Workspace:
             yield session
 
     def folder(self, name: str) -> Path:
-        """One of the workspace's folders: features, runs, thumbnails, exports, media, logs, backups, bin."""
+        """One of the workspace's folders, by a name of `FOLDERS`."""
         if name not in FOLDERS:
             raise ValueError(f"a workspace has no folder {name!r}")
         return self.path / name

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engines.active import corrected_pcb, official_pcb, pick, select
-from tests.active.pools import made_up
+from tests.active.pools import MadeUp, made_up
 
 
 def test_the_official_rule_stops_balancing_when_the_rarest_class_runs_out() -> None:
@@ -94,11 +94,44 @@ def test_official_picks_beside_the_rule_name_no_class() -> None:
     assert [chosen.reason.fills for chosen in picks] == [None] * 4
 
 
+def words_for(pool: MadeUp) -> np.ndarray:
+    """[4, D] words that know the labelled images of three classes, and a fourth that has none."""
+    known = [pool.features[pool.labelled][pool.labels == label].mean(axis=0) for label in range(3)]
+    return np.stack([*known, np.random.default_rng(0).standard_normal(16)])
+
+
+@pytest.mark.parametrize("useless", ["always the same", "chance"])
+def test_words_that_do_not_know_the_labelled_images_are_not_followed(useless: str) -> None:
+    pool = made_up(size=80, classes=3)
+    probabilities = np.column_stack([pool.probabilities, np.zeros(len(pool.features))])
+    words = words_for(pool)
+    if useless == "always the same":
+        words[:3] = -pool.features[pool.labelled].mean(axis=0)
+        words[3] = pool.features[pool.labelled].mean(axis=0)
+    else:
+        words[:3] = words[[1, 2, 0]]
+    picks = [
+        select("pcb-entropy", pool.features, probabilities, pool.labelled, 6, labels=pool.labels, class_features=given)
+        for given in (words, None)
+    ]
+    assert picks[0] == picks[1]
+    told = select(
+        "pcb-entropy",
+        pool.features,
+        probabilities,
+        pool.labelled,
+        6,
+        labels=pool.labels,
+        class_features=words_for(pool),
+    )
+    assert told != picks[0]
+
+
 def test_a_class_that_nothing_looks_like_is_sought_by_its_words() -> None:
     """Once a round; the rest of the budget stays with the classes that the model does see."""
     pool = made_up(size=80, classes=3)
     probabilities = np.column_stack([pool.probabilities, np.zeros(len(pool.features))])
-    words = np.random.default_rng(0).standard_normal((4, 16))
+    words = words_for(pool)
     options = {"labels": pool.labels, "class_features": words}
     picks = pick("pcb-entropy", pool.features, probabilities, pool.labelled, 6, **options)
     by_words = [chosen for chosen in picks if chosen.reason.kind == "words"]

@@ -27,7 +27,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_shapes(folder / "shapes")
     yield folder
     workspace = Workspace.open(folder / "clinic")
-    jobs.stop_engine(workspace)
+    jobs.stop_engine(workspace, wait=0)
     workspace.close()
 
 
@@ -170,6 +170,10 @@ BAD = [
     (["predict", "nope", "."], 1, "no such run"),
     (["data", "import", "/no/such/folder"], 1, "no/such/folder"),
     (["data", "import", "sample:cats"], 1, "cats"),
+    (["data", "import", "sample:digits", "--slides", "tiles"], 1, "as they are"),
+    (["data", "import", ".", "--slides", "whole"], 2, "--slides"),
+    (["data", "import", ".", "--tile-size", "0"], 2, "--tile-size"),
+    (["data", "import", ".", "--window-width", "0"], 1, "--window-width"),
     (["data", "export", "Shapes", "--format", "tar"], 1, "no export format"),
     (["data", "restore", "999"], 1, ""),
     (["data", "describe", "Nothing"], 1, "no data set called"),

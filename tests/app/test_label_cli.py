@@ -32,7 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_shapes(folder / "shapes")
     yield folder
     workspace = Workspace.open(folder / "clinic")
-    jobs.stop_engine(workspace)
+    jobs.stop_engine(workspace, wait=0)
     workspace.close()
 
 

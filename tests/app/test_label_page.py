@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +14,15 @@ import gradio as gr
 import pytest
 
 from app.components.label_agreement import figures
-from app.components.label_desk import LIST, QUEUE
+from app.components.label_desk import LIST, OPENING, QUEUE
+from app.components.label_setup import known_readers
 from app.context import AppContext
 from app.pages import label, start
 from app.pages.label import LabelPage
 from engines import jobs
 from engines.errors import ConfigError, DataError
+from engines.jobs import JobContext
+from engines.jobs.registry import find_kind
 from engines.labelling import Entry, agreement, label_settings, record, undo
 from engines.store import Dataset, Job, JobState, LabelClass, Occasion, Sample, SelectionRound, Verdict, Workspace
 
@@ -158,30 +162,73 @@ def test_an_empty_queue_stays_open_to_take_verdicts_back(workspace: Workspace, p
     samples, classes = ids(workspace, dataset)
     add_round(workspace, dataset, samples[:1])
     say(workspace, dataset, "Anna", samples[0], classes[0])
-    reader, place, _ = page.open_queue(dataset, "Anna")
+    reader, place, _ = page.work.open_queue(dataset, "Anna")
     assert reader
     assert place == ""
-    awaited, _, place, showing = page.go_on(dataset, "Anna", QUEUE)  # as the screen says that it is empty
+    awaited, _, place, showing = page.work.go_on(dataset, "Anna", QUEUE)  # as the screen says that it is empty
     assert isinstance(awaited, dict)
     assert place == ""
     assert showing == ""
     add_round(workspace, dataset, samples[1:3], number=2)
-    assert page.go_on(dataset, "Anna", QUEUE)[3] == QUEUE
-    assert "You have looked at all of these" in page.go_on(dataset, "Anna", LIST)[2]
+    assert page.work.go_on(dataset, "Anna", QUEUE)[3] == QUEUE
+    assert "You have looked at all of these" in page.work.go_on(dataset, "Anna", LIST)[2]
 
 
-def test_images_that_all_have_labels_can_be_practised_on(workspace: Workspace, page: LabelPage) -> None:
+def test_images_that_all_have_labels_can_be_practised_on(
+    workspace: Workspace, page: LabelPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.client, "ensure_engine", lambda *_: None)
     dataset = add_dataset(workspace, labelled=40)
     shown = values(page, page.refresh(dataset, "Anna"))
     assert "All 40 images" in shown["offer"]["value"]
     assert not shown["next"]["visible"]
     assert shown["work"]["visible"]  # where likely errors are looked at
-    practised = page.take_offer(dataset, "Anna", event("practise", ""))
-    copy = practised[0]
-    assert copy != dataset
+    job, said = page.practice.act(dataset, "", event("practise", ""))
+    assert "Copy to practise on" in said
+    assert page.practice.act(dataset, job, event("practise", ""))[0] == job  # one copy for an impatient reader
+    assert page.practice.follow(dataset, "Anna", job)[2:] == [gr.skip()] * len(page.practice.opened)
+    kind = find_kind("practice_copy")
     with workspace.session() as session:
-        assert session.get_one(Dataset, copy).name.endswith("(practice)")
-    assert values(page, practised[:-5])["next"]["visible"]
+        row = session.get_one(Job, job)
+        row.result = kind.run(JobContext(workspace), kind.parse(row.payload))
+        row.state = JobState.DONE
+        copy = row.result["dataset_id"]
+    assert page.practice.follow(add_dataset(workspace), "Anna", job)[:2] == ["", ""]  # turned to other images meanwhile
+    awaited, said, *opened = page.practice.follow(dataset, "Anna", job)
+    assert (awaited, said) == ("", "")
+    assert opened[0] == copy != dataset
+    assert values(page, opened[:-5])["next"]["visible"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("cancel", "x"), ("retry", ""), (None, None), ("practise", "")])
+def test_what_the_browser_remembers_of_a_copy_may_be_wrong(
+    workspace: Workspace, page: LabelPage, name: Any, value: Any
+) -> None:
+    for awaited in ("", "x", 7, None, {}):
+        assert page.practice.follow(add_dataset(workspace), "Anna", awaited)[2:] == [gr.skip()] * len(
+            page.practice.opened
+        )
+        if name != "practise":
+            assert page.practice.act(1, awaited, event(name, value)) == [gr.skip()] * 2
+    with pytest.raises(DataError, match="No data set is chosen"):
+        page.practice.act("x", "", event("practise", ""))
+
+
+def test_a_reader_is_known_however_the_name_is_typed(workspace: Workspace, page: LabelPage) -> None:
+    dataset = add_dataset(workspace)
+    samples, classes = ids(workspace, dataset)
+    add_round(workspace, dataset, samples[:5])
+    say(workspace, dataset, "Dr Kovács", samples[0], classes[0])
+    for typed in ("dr kovács", " DR  KOVÁCS ", "Dr Kova\u0301cs"):
+        name, shown, _, reader, _, _ = page.rename(dataset, typed)
+        assert name == shown == "Dr Kovács"
+        assert json.loads(reader)["annotator"] == "Dr Kovács"
+        assert values(page, page.refresh(dataset, typed))["name"] == "Dr Kovács"
+    entry = {"dataset_id": dataset, "sample_id": samples[1], "annotator": "registry", "verdict": Verdict.SUGGESTION}
+    record(workspace, Entry(**entry, class_id=classes[0], event=uuid4().hex, occasion=Occasion.IMPORT))
+    offered = known_readers(workspace)
+    assert "Dr Kovács" in offered
+    assert "registry" not in offered  # nobody's name, but a file's
 
 
 def test_classes_are_asked_for_and_named(workspace: Workspace, page: LabelPage) -> None:
@@ -201,16 +248,17 @@ def test_a_batch_needs_a_name_and_settings_that_fit(
     dataset = add_dataset(workspace)
     given = page.form.values(label_settings(workspace, dataset))
     with pytest.raises(DataError, match="Who are you"):
-        page.next_batch(dataset, " ", *given)
+        page.work.next_batch(dataset, " ", *given)
     place = list(page.form.fields).index("budget")
     for wrong in (0, None, 1.5, "many", 10**9):
         with pytest.raises(ConfigError, match="Images per round"):
-            page.next_batch(dataset, "Anna", *given[:place], wrong, *given[place + 1 :])
-    job, shown, setup = page.next_batch(dataset, "Anna", *given[:place], 12, *given[place + 1 :])
+            page.work.next_batch(dataset, "Anna", *given[:place], wrong, *given[place + 1 :])
+    job, shown, setup, place = page.work.next_batch(dataset, "Anna", *given[:place], 12, *given[place + 1 :])
     assert label_settings(workspace, dataset).budget == 12
     assert "Pick the next images" in shown
+    assert "as soon as they are picked" in place
     assert not setup["open"]
-    again, _, _ = page.next_batch(dataset, "Anna", *given)  # one round at a time
+    again, *_ = page.work.next_batch(dataset, "Anna", *given)  # one round at a time
     assert again == job
     with workspace.session() as session:
         rounds = session.query(Job).filter_by(kind="label_round").all()
@@ -226,6 +274,8 @@ def test_a_round_that_is_ready_opens_by_itself_but_never_over_an_image(workspace
         session.add(job)
         session.flush()
         job_id = job.id
+    *_, reader, _, showing = page.keep_up(dataset, "Anna", job_id, "", OPENING)  # the page itself opens it
+    assert isinstance(reader, dict)  # no change
     shown, awaited, *_, reader, _, showing = page.keep_up(dataset, "Anna", job_id, "", "")
     assert (shown, awaited, showing) == ("", "", QUEUE)
     assert reader
@@ -253,10 +303,10 @@ def test_presses_that_the_browser_made_up_change_nothing(
     dataset = add_dataset(workspace)
     with workspace.session() as session:
         before = session.query(Job).count()
-    page.act_on_round(dataset, "Anna", "", event(name, value))
+    page.work.act_on_round(dataset, "Anna", "", event(name, value))
     for part in (page.find, page.errors, page.second):
         try:
-            arguments = (dataset, "Anna", {}, True) if part is page.find else (dataset, "Anna")
+            arguments = (dataset, "Anna", {}) if part is page.find else (dataset, "Anna")
             part.act(*arguments, event(name, value))
         except DataError:
             pass
@@ -273,15 +323,19 @@ def test_found_images_are_opened_to_be_looked_at(workspace: Workspace, page: Lab
     found, answer = page.find.show(dataset, samples[:20], "Closest to “two <b>lobes</b>”", {"text": "x"})
     assert answer.count("<img") == 20
     assert "<b>lobes" not in answer
-    shown = page.find.act(dataset, "Anna", found, True, event("open", ""))
+    shown = page.find.act(dataset, "Anna", found, event("open", ""))
     assert f'"occasion": "{Occasion.REVIEW.value}"' in shown[2]
     assert shown[4] == LIST
-    one = page.find.act(dataset, "Anna", found, True, event("open-one", str(samples[3])))
+    pending, said, *_ = page.find.act(dataset, "Anna", found, event("like", str(samples[3])))
+    assert "Searching" in said
+    assert pending == {"pending": {"sample_id": samples[3]}, "title": "Most like that image"}
+    assert page.find.carry_on(dataset, found, True) == (gr.skip(), gr.skip())  # after all other buttons
+    one = page.find.act(dataset, "Anna", found, event("open-one", str(samples[3])))
     assert f'"samples": [{samples[3]}]' in one[2]
     with pytest.raises(DataError, match="no image to show"):
-        page.find.act(dataset, "Anna", found, True, event("open-one", str(samples[30])))
+        page.find.act(dataset, "Anna", found, event("open-one", str(samples[30])))
     with pytest.raises(DataError, match="Who are you"):
-        page.find.act(dataset, "", found, True, event("open", ""))
+        page.find.act(dataset, "", found, event("open", ""))
 
 
 def test_too_few_labels_to_look_for_wrong_ones(workspace: Workspace, page: LabelPage) -> None:

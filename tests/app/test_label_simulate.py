@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     workspace = Workspace.open(folder / "clinic")
     import_dataset(workspace, ImportRequest(source=str(write_shapes(folder / "shapes"))))
     yield folder
-    jobs.stop_engine(workspace)
+    jobs.stop_engine(workspace, wait=0)
     assert EngineFile(workspace.path).read() is None
     workspace.close()
 

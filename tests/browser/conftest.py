@@ -7,16 +7,17 @@ goes wrong behind the scenes: an error in the page, a refused request, a request
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -38,7 +39,11 @@ SWITCHES = [
     "--no-first-run",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
+    "--use-fake-device-for-media-stream",  # a camera that shows a test picture
+    "--use-fake-ui-for-media-stream",
 ]
+WINDOW: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}, "locale": "en-GB", "reduced_motion": "reduce"}
+"""Without motion: drawing endless animations without a graphics card takes half a processor."""
 HARMFUL = "<img src=x onerror=document.title='harmed'>"
 """A class name that changes the title of a page that takes it for markup."""
 
@@ -87,9 +92,13 @@ def _starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
 
     yield start
     for process, workspace in started:
-        process.send_signal(signal.SIGINT)
+        family = psutil.Process(process.pid).children(recursive=True)  # an engine that is only starting has no file yet
+        process.terminate()  # an interrupt would be ignored where the tests run in the background of a shell
         process.wait(30)
-        jobs.stop_engine(workspace)
+        jobs.stop_engine(workspace, wait=0)
+        for child in family:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
         workspace.close()
 
 
@@ -133,8 +142,8 @@ def problems() -> list[str]:
 
 @pytest.fixture
 def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
-    """A window of 1280 × 900 pixels with an empty memory."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    """A window with an empty memory."""
+    context = browser.new_context(**WINDOW)
     context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     watch(opened, problems)

@@ -47,6 +47,32 @@ def test_a_folder_is_imported_and_looked_at(page: Page, workbench: Workbench, tm
     expect(following).not_to_be_visible()
 
 
+def test_slides_are_cut_into_tiles(page: Page, workbench: Workbench, tmp_path: Path) -> None:
+    pytest.importorskip("openslide")
+    pytest.importorskip("tifffile")
+    from tests.data.test_slides import scanned, write_svs
+
+    for number, folder in enumerate(("tumour", "tumour", "normal", "normal")):
+        write_svs(tmp_path / f"lymph nodes/{folder}/{number}.svs", scanned(seed=number))
+    open_data(page, workbench)
+    page.get_by_role("button", name="Add a data set").click()
+    page.locator("#import-medical").get_by_role("button", name="Slides and DICOM").click()
+    page.locator("#setting-slides").get_by_label("tiles").check()
+    size = page.locator("#setting-tile_size input")
+    size.fill("0")
+    page.locator("#import-source textarea, #import-source input").fill(str(tmp_path / "lymph nodes"))
+    page.locator("#import-start").click()
+    expect(page.locator(".toast-body").first).to_contain_text("Tile size: 0 does not work here")
+    size.fill("256")
+    page.locator("#setting-tiles_per_slide input").fill("5")
+    page.locator("#import-start").click()
+    # 12 tiles of each slide show tissue.
+    expect(page.locator("#data-following")).to_contain_text("“lymph nodes” is here: 20 images.")
+    page.get_by_role("tab", name="Import report").click()
+    expect(page.locator("#data-report")).to_contain_text("Slides: 4, cut into 20 tiles.")
+    expect(page.locator("#data-report")).to_contain_text("Slides with more than 5 tiles")
+
+
 def test_a_zip_file_is_uploaded(page: Page, workbench: Workbench, tmp_path: Path) -> None:
     write_images(tmp_path / "packed", {"fibre": 3, "knot": 3})
     shutil.make_archive(str(tmp_path / "fabric"), "zip", tmp_path / "packed")

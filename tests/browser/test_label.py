@@ -17,13 +17,19 @@ from engines.data.practice import practice_copy
 from engines.labelling import Entry, effective_labels, label_settings, record, save_label_settings, standing
 from engines.store import Annotation, Dataset, Job, JobState, Sample, SelectionRound, Verdict, Workspace
 from engines.store.browse import classes
-from tests.browser.conftest import PATIENCE, Workbench, watch
+from tests.browser.conftest import PATIENCE, WINDOW, Workbench, watch
 from tests.runs.conftest import COLOURS, write_shapes
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1800)]
 LONG = 240_000
 """Milliseconds for what computes: starting the worker, looking at the images, training."""
 SHOWN = "#label-reader [data-shown]"
+NOTE_WHAT_STANDS_THERE = """() => {
+  const place = document.querySelector('#label-found');
+  window.stood = [];
+  new MutationObserver(() => window.stood.push(place.innerText.trim())).observe(
+    place, {childList: true, subtree: true, characterData: true});
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def clinic(start_workbench: Callable[[Workspace], Workbench], tmp_path_factory: 
 @pytest.fixture
 def other_page(browser: Browser, problems: list[str]) -> Iterator[Page]:
     """The window of somebody else, with a memory of its own."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context = browser.new_context(**WINDOW)
     context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     watch(opened, problems)
@@ -225,9 +231,11 @@ def test_searching_in_words_finds_images_and_opens_them(clinic: Workbench, page:
     expect(found).to_have_count(20)
     expect(page.locator("#label-found .pl-sentence")).to_contain_text("Closest to “red thing”", timeout=LONG)
     found.first.click()
+    page.evaluate(NOTE_WHAT_STANDS_THERE)
     page.get_by_role("button", name="20 like this one").click()
     expect(page.locator("#label-found .pl-sentence")).to_contain_text("Most like that image", timeout=LONG)
     expect(found).to_have_count(20)
+    assert page.evaluate("window.stood.includes('Searching …')")
     page.get_by_role("button", name="Label these").click()
     expect(page.locator("#label-place")).to_contain_text("Most like that image: 20 images")
     first = label(page, copy, 1)[0]

@@ -26,7 +26,7 @@ from engines.labelling import PoolAnswers, label_settings, save_label_settings, 
 from engines.store import Annotation, Occasion, Sample, SelectionRound, Verdict, Workspace
 from engines.store.browse import classes
 from engines.store.edit import set_classes
-from tests.browser.conftest import HARMFUL, PATIENCE, Workbench, watch, write_images
+from tests.browser.conftest import HARMFUL, PATIENCE, WINDOW, Workbench, watch, write_images
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _numbers = itertools.count(1)
@@ -49,6 +49,7 @@ def reader_page(workspace: Workspace) -> gr.Blocks:
             )
 
         demo.load(opened, None, reader.component)
+        gr.Button("Open again", elem_id="again").click(opened, None, reader.component)
         reader.component.done(lambda: tag("p", "All is done."), None, told)
     return demo
 
@@ -130,18 +131,6 @@ def press(page: Page, key: str) -> int:
     return before
 
 
-def press_until(page: Page, key: str, seen: Locator) -> None:
-    """Press a key until `seen` shows: one that comes while the screen opens anew, just after loading, counts not."""
-    for _ in range(10):
-        page.keyboard.press(key)
-        try:
-            expect(seen).to_be_visible(timeout=PATIENCE // 10)
-            return
-        except AssertionError:
-            continue
-    expect(seen).to_be_visible()
-
-
 def part(page: Page, name: str) -> Locator:
     return page.locator(f"#label-reader [data-part={name}]")
 
@@ -152,7 +141,7 @@ def expect_shown(page: Page, sample: int) -> None:
 
 def second_tab(browser: Browser, problems: list[str], page: Page | None = None) -> Page:
     """Another tab of the same browser, or a browser of its own."""
-    context = page.context if page else browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
+    context = page.context if page else browser.new_context(**WINDOW)
     context.set_default_timeout(PATIENCE)
     opened = context.new_page()
     watch(opened, problems)
@@ -196,6 +185,48 @@ def test_thirty_images_by_keyboard_alone(batch: Callable[..., Batch], page: Page
     assert {sample: each.class_id for sample, each in kept.items()} == given
     assert len(cells.rows()) == 20 + 3 + 3 + 1 + 11  # nothing was overwritten
     assert all((row.seconds or 0) >= 0 and row.round_id == cells.round for row in cells.rows())
+
+
+LISTEN = """window.pressed = []; window.addEventListener('keydown', event => {
+  const root = document.querySelector('[data-part=root]');
+  window.pressed.push([event.key, root && !root.hidden && root.dataset.shown || '']);
+}, true);"""
+
+
+def test_every_key_from_the_first_moment_on_means_the_image_that_was_on_screen(
+    batch: Callable[..., Batch], page: Page
+) -> None:
+    cells = batch(12)
+    page.add_init_script(LISTEN)
+    page.goto(f"{cells.url}?dataset={cells.id}&who=anna", wait_until="commit")
+    keys, ended = itertools.cycle("1213321"), part(page, "empty")
+    at_rest = page.locator("[data-part=root]:not([data-busy])")
+    for count in itertools.count():
+        for _ in range(1 + count % 4):  # faster than any server keeps verdicts
+            page.keyboard.press(next(keys))
+        if count % 5 == 3 and page.locator("#again").count():
+            page.evaluate("document.getElementById('again').click()")  # the page opens the same queue once more
+        if page.locator("[data-part=root]").count():
+            expect(at_rest).to_have_count(1)
+        if ended.is_visible():
+            break
+    pressed: dict[int, list[int]] = {}
+    for key, sample in page.evaluate("window.pressed"):
+        if sample:
+            pressed.setdefault(int(sample), []).append(cells.classes[int(key) - 1])
+    written: dict[int, list[int | None]] = {}
+    for row in cells.rows():
+        written.setdefault(row.sample_id, []).append(row.class_id)
+    assert set(written) == set(cells.samples)
+
+    def changes(said: Sequence[int | None]) -> list[int | None]:
+        return [value for value, _ in itertools.groupby(said)]  # the same key twice says the same
+
+    assert {sample: changes(said) for sample, said in written.items()} == {
+        sample: changes(said) for sample, said in pressed.items()
+    }
+    kept = standing(cells.workspace, cells.id, "anna")
+    assert {sample: each.class_id for sample, each in kept.items()} == {s: said[-1] for s, said in pressed.items()}
 
 
 def test_unsure_not_gradable_skip_and_flag_are_four_things(batch: Callable[..., Batch], page: Page) -> None:
@@ -476,6 +507,37 @@ def test_two_tabs_that_disagree(
     assert len(cells.rows()) == len(classes_kept) + 1
 
 
+def test_undo_in_two_tabs_takes_back_one_verdict(
+    batch: Callable[..., Batch], page: Page, browser: Browser, problems: list[str]
+) -> None:
+    cells = batch(6)
+    cells.open(page)
+    for _ in range(3):
+        press(page, "2")
+    other = second_tab(browser, problems, page)
+    cells.open(other)
+    expect_shown(other, cells.samples[3])
+    page.keyboard.press("z")
+    expect_shown(page, cells.samples[2])
+    other.keyboard.press("z")
+    expect(part(other, "before")).to_contain_text("Already taken back in another window.")
+    assert set(cells.said()) == set(cells.samples[:2])
+    assert shown(other) == cells.samples[3]
+    expect(part(other, "past").get_by_role("listitem")).to_have_count(2)  # it shows what holds now
+    expect(part(other, "place")).to_contain_text("4 to decide")
+
+    other.keyboard.press("y")  # the other tab may put back what this one took back
+    expect(part(other, "before")).to_contain_text("Put back: lymphocyte.")
+    page.keyboard.press("y")
+    expect(part(page, "before")).to_contain_text("Not put back")
+    assert set(cells.said()) == set(cells.samples[:3])
+    assert len(cells.rows()) == 5
+    expect(part(page, "past").get_by_role("listitem")).to_have_count(3)
+    page.keyboard.press("z")
+    expect(part(page, "before")).to_contain_text("Taken back: lymphocyte.")
+    assert set(cells.said()) == set(cells.samples[:2])
+
+
 def test_two_readers_at_once(batch: Callable[..., Batch], page: Page, browser: Browser, problems: list[str]) -> None:
     cells = batch(6)
     with cells.workspace.session() as session:
@@ -500,14 +562,39 @@ def test_a_server_that_is_gone_for_a_while(batch: Callable[..., Batch], page: Pa
     cells.open(page)
     assert shown(page) == cells.samples[0]
     page.route("**/component_server/**", lambda route: route.abort())
-    press_until(page, "1", part(page, "trouble"))
+    page.keyboard.press("2")
+    expect(part(page, "trouble-said")).to_contain_text("Not saved yet: “lymphocyte”.")
     expect(part(page, "trouble-said")).to_contain_text("does not answer")
     assert shown(page) == cells.samples[0]  # the page does not move on
-    page.keyboard.press("2")  # nor does it take another verdict meanwhile
+    page.keyboard.press("2")  # the same once more is nothing new
+    page.keyboard.press("3")  # another one corrects the image that is still there
+    expect(part(page, "trouble-said")).to_contain_text("Not saved yet: “lymphocyte”, “monocyte”.")
+    page.keyboard.press("f")
+    expect(part(page, "before")).to_contain_text("Then press F again")
     page.unroute("**/component_server/**")
     expect_shown(page, cells.samples[1])
     expect(part(page, "trouble")).to_be_hidden()
-    assert [row.class_id for row in cells.rows()] == [cells.classes[0]]
+    assert [row.class_id for row in cells.rows()] == cells.classes[1:3]
+    assert set(cells.said()) == {cells.samples[0]}
+
+
+def test_a_step_back_while_the_verdict_is_on_its_way(batch: Callable[..., Batch], page: Page) -> None:
+    cells = batch(6)
+    cells.open(page)
+    press(page, "1")
+    page.route("**/component_server/**", lambda route: route.abort())
+    page.keyboard.press("2")
+    expect(part(page, "trouble")).to_be_visible()
+    page.keyboard.press("z")
+    page.unroute("**/component_server/**")
+    expect(part(page, "before")).to_contain_text("Taken back: lymphocyte.")
+    expect_shown(page, cells.samples[1])
+    assert [(row.verdict, row.sample_id) for row in cells.rows()[1:]] == [
+        (Verdict.LABEL, cells.samples[1]),
+        (Verdict.UNDO, cells.samples[1]),
+    ]
+    press(page, "3")
+    assert set(cells.said()) == set(cells.samples[:2])
 
 
 def test_an_answer_that_got_lost_doubles_nothing(batch: Callable[..., Batch], page: Page) -> None:
@@ -538,13 +625,20 @@ def test_a_verdict_outlives_a_reload_while_the_server_is_gone(batch: Callable[..
     cells.open(page)
     shown(page)
     page.route("**/component_server/**", lambda r: r.abort() if asks_for(r, "keep") else r.continue_())
-    press_until(page, "3", part(page, "trouble"))
+    page.keyboard.press("3")
+    expect(part(page, "trouble")).to_be_visible()
+    page.keyboard.press("2")
     page.reload()
     expect(part(page, "trouble")).to_be_visible()
     assert cells.rows() == []
     page.unroute("**/component_server/**")
     expect_shown(page, cells.samples[1])
-    assert [(row.sample_id, row.class_id) for row in cells.rows()] == [(cells.samples[0], cells.classes[2])]
+    first = cells.samples[0]
+    assert [(row.sample_id, row.class_id) for row in cells.rows()] == [
+        (first, cells.classes[2]),
+        (first, cells.classes[1]),
+    ]
+    assert page.evaluate("localStorage.length") == 0
 
 
 def test_without_the_password_nobody_reads(tmp_path: Path) -> None:

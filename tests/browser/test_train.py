@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from engines.data import ImportRequest, import_dataset
 from engines.store import Job, JobState, Sample, Workspace
-from tests.browser.conftest import Workbench
+from tests.browser.conftest import Workbench, write_images
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LONG = 240_000
@@ -71,6 +72,18 @@ def test_a_newcomer_trains_a_prompt_and_sees_where_it_fails(fresh: Workbench, pa
     see_the_mistakes(page)
     try_an_image(page, fresh.workspace, tmp_path)
     keep_the_result(page)
+
+
+def test_a_method_chosen_while_the_model_is_looked_at_stays_chosen(fresh: Workbench, page: Page) -> None:
+    images = write_images(fresh.workspace.path.parent / "cells", {"lymphocyte": 12, "monocyte": 12})
+    import_dataset(fresh.workspace, ImportRequest(source=str(images)))
+    page.goto(fresh.url + "train")
+    chosen = page.get_by_role("radio", name=re.compile("^Tip-Adapter "))
+    chosen.click()  # the worker that says what the model can carry is only starting by now
+    expect(chosen).to_be_checked()
+    expect(page.locator("#train-choices .pl-estimate")).to_contain_text("memory", timeout=LONG)
+    page.wait_for_timeout(2000)
+    expect(chosen).to_be_checked()
 
 
 def see_the_mistakes(page: Page) -> None:

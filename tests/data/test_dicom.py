@@ -278,6 +278,18 @@ class TestFolders:
                 content = file.read_bytes()
                 assert not any(secret.encode() in content for secret in SECRETS), file.name
 
+    @pytest.mark.parametrize("kind", ["LABEL", "OVERVIEW", "VOLUME"])
+    def test_photographs_of_a_slides_label_stay_out(self, kind: str, tmp_path: Path, bring_in: BringIn) -> None:
+        slide = scan(noise(1, (9, 7, 3)), ImageType=["ORIGINAL", "PRIMARY", kind, "NONE"])
+        slide.SOPClassUID = slide.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.6"
+        put(tmp_path / "scans/a.dcm", slide)
+        put(tmp_path / "scans/b.dcm", scan(noise(2), ImageType=["DERIVED", "PRIMARY", "LABEL"]))
+        report = bring_in(tmp_path / "scans")
+        assert report.imported == (2 if kind == "VOLUME" else 1)
+        assert report.reasons == (
+            {} if kind == "VOLUME" else {"a photograph of a slide’s label, which may name a patient": 1}
+        )
+
     def test_train_and_test_folders(self, tmp_path: Path, bring_in: BringIn) -> None:
         for number, folder in enumerate(("train/ill", "train/well", "test/ill", "test/well")):
             put(tmp_path / f"scans/{folder}/{number}.dcm", scan(noise(number)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from engines.data.display import LONGEST_SIDE, Picture, _deep, _Values, display_folder, display_picture
+from engines.data.depth import decode, deep
+from engines.data.depth import encode as encode_depth
+from engines.data.display import LONGEST_SIDE, Picture, display_folder, display_picture
 from engines.errors import DataError
 from engines.store import Sample, Workspace
 from tests.data.conftest import encode
@@ -58,13 +59,13 @@ def test_floats_and_long_ranges_are_spread_over_all_codes(show: Show) -> None:
     assert picture.step == pytest.approx((1e6 + 3.5) / 65535)
 
 
-@given(st.integers(-40000, 40000), st.integers(0, 60000), st.integers(0, 2**32 - 1))
-def test_whole_numbers_are_exact(low: int, span: int, seed: int) -> None:
+@given(st.integers(-40000, 40000), st.integers(0, 60000), st.floats(0.01, 50), st.integers(0, 2**32 - 1))
+def test_values_survive_being_kept(low: int, span: int, slope: float, seed: int) -> None:
     numbers = np.random.default_rng(seed).integers(low, low + span, (5, 7), endpoint=True)
-    picture, content = _deep(_Values(numbers.astype(np.float32)))
-    with Image.open(io.BytesIO(content)) as image:
-        assert np.array_equal(values(picture, np.asarray(image)), numbers)
-    assert picture.span > 0
+    for wanted, step in ((numbers, None), (numbers * slope - 1024, slope)):
+        kept = decode(encode_depth(deep(wanted, step=step)))
+        assert kept is not None
+        assert np.allclose(kept.values(), wanted, rtol=0, atol=1e-6 * max(1, abs(wanted).max()))
 
 
 def test_a_constant_or_endless_image_still_has_a_window(show: Show) -> None:

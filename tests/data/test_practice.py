@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 from engines.data import ImportOptions, ImportRequest, effective_labels, import_dataset
 from engines.data.bin import empty_bin, remove_dataset
 from engines.data.practice import practice_copy
-from engines.errors import DataError
-from engines.store import Dataset, Sample, Workspace
+from engines.errors import Cancelled, DataError
+from engines.jobs import JobContext
+from engines.jobs.registry import find_kind
+from engines.store import Dataset, Job, JobState, Sample, Workspace
 
 
 @pytest.fixture
@@ -109,3 +112,52 @@ def test_what_cannot_be_practised_on_is_told(ws: Workspace, tmp_path: Path) -> N
             sample.class_id = None
     with pytest.raises(DataError, match="too few labels"):
         practice_copy(ws, source)
+
+
+def sets(ws: Workspace) -> int:
+    with ws.session() as session:
+        return session.query(Dataset).count()
+
+
+def test_cancelled_at_any_moment_nothing_half_made_stays(ws: Workspace, tmp_path: Path) -> None:
+    source = import_set(ws, tmp_path / "in")
+    asked = 0
+
+    def counted() -> None:
+        nonlocal asked
+        asked += 1
+
+    practice_copy(ws, source, check_cancelled=counted)
+    with ws.session() as session:
+        there = session.query(Sample).count()
+    assert asked >= 3
+    for moment in range(asked):
+        stop = Mock(side_effect=[*[None] * moment, Cancelled])
+        with pytest.raises(Cancelled):
+            practice_copy(ws, source, check_cancelled=stop)
+    with ws.session() as session:
+        assert session.query(Sample).count() == there
+    assert sets(ws) == 2
+
+
+def test_as_a_job_it_tells_how_far_it_is_and_is_made_once(ws: Workspace, tmp_path: Path) -> None:
+    source = import_set(ws, tmp_path / "in")
+    kind = find_kind("practice_copy")
+    assert kind.lane == "waited-for"
+    with ws.session() as session:
+        session.add(Job(id="abc", kind="practice_copy", state=JobState.RUNNING))
+    payload = kind.parse({"dataset_id": source, "per_class": 2})
+    job = JobContext(ws, "abc")
+    made = kind.run(job, payload)
+    job.flush()
+    with ws.session() as session:
+        assert 0 < session.get_one(Job, "abc").progress < 1
+    assert made == {"dataset_id": made["dataset_id"], "name": "in (practice)", "images": 18 + 4}
+    assert len(rows(ws, made["dataset_id"])) == 22
+    assert kind.run(JobContext(ws, "abc", attempt=2), payload) == made  # a worker that died after it was written
+    assert sets(ws) == 2
+    with ws.session() as session:
+        session.add(Job(id="def", kind="practice_copy", state=JobState.RUNNING, cancel_requested=True))
+    with pytest.raises(Cancelled):
+        kind.run(JobContext(ws, "def"), payload)
+    assert sets(ws) == 2

@@ -25,7 +25,7 @@ def toy_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
 def end(ws: Workspace) -> None:
     engine = EngineFile(ws.path).read()
     family = psutil.Process(engine.pid).children(recursive=True) if engine else []
-    jobs.stop_engine(ws)
+    jobs.stop_engine(ws, wait=0)
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == [], "the engine left processes behind"
     ws.close()

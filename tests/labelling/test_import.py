@@ -18,7 +18,8 @@ from sqlalchemy import select
 from engines.errors import Cancelled, ConfigError, DataError
 from engines.jobs.context import JobContext
 from engines.jobs.registry import find_kind
-from engines.labelling import check_chain, effective_labels, suggestions
+from engines.labelling import check_chain, effective_labels
+from engines.labelling.answers import imported_suggestions
 from engines.labelling.imports import (
     CONTRADICTION,
     UNKNOWN_CLASS,
@@ -81,8 +82,8 @@ class TestTables:
         assert import_labels(clinic.workspace, clinic.id, file, "suggestions", "model 7").added == 1
         assert labels(clinic) == {}
         assert [row.verdict for row in rows(clinic.workspace)] == [Verdict.SUGGESTION]
-        suggested = suggestions(clinic.workspace, clinic.id, [clinic.samples[0]])
-        assert suggested[clinic.samples[0]][0][0] == clinic.classes["a"]
+        suggested = imported_suggestions(clinic.workspace, clinic.id)
+        assert suggested == {clinic.samples[0]: [("model 7", clinic.classes["a"], None)]}
 
     def test_a_reader_beats_what_was_imported(self, clinic: Clinic, table: Table) -> None:
         clinic.say(0, "b")
@@ -437,3 +438,55 @@ def test_job(clinic: Clinic, table: Table) -> None:
     assert (result["added"], result["created_classes"]) == (1, ["new"])
     with pytest.raises(ConfigError):
         kind.parse(payload | {"as_": "truth"})
+
+
+class TestProbabilities:
+    @pytest.mark.parametrize("column", ["probability", "Confidence", "score", "p"])
+    def test_a_column_of_them_is_read(self, clinic: Clinic, table: Table, column: str) -> None:
+        given = ["0.83", "0,5", "83 %", "", "1", "0", "-0.1", "1.5", "sure", "nan"]
+        lines = [[f"{n % 6}.png", "abc"[n % 3], text] for n, text in enumerate(given)][:6]
+        file = table([["name", "label", column], *lines])
+        report = import_labels(clinic.workspace, clinic.id, file, "suggestions", "model 7")
+        assert (report.added, report.unclear, report.refused) == (6, 0, 0)
+        found = imported_suggestions(clinic.workspace, clinic.id)
+        shares = [found[sample][0].probability for sample in clinic.samples]
+        assert shares == [0.83, 0.5, 0.83, None, 1.0, 0.0]
+
+    def test_what_is_no_probability_is_told_and_left_out(self, clinic: Clinic, table: Table) -> None:
+        odd = ["-0.1", "1.5", "sure", "nan", "1e999", "120%"]
+        file = table([["name", "label", "score"], *([f"{n}.png", "a", text] for n, text in enumerate(odd))])
+        report = import_labels(clinic.workspace, clinic.id, file, "suggestions", "model 7")
+        assert (report.added, report.unclear, report.refused) == (6, 6, 0)
+        assert any("6 rows have a probability that is no number" in line for line in explain(report))
+        assert {each[0].probability for each in imported_suggestions(clinic.workspace, clinic.id).values()} == {None}
+
+    def test_coco_has_scores(self, clinic: Clinic, tmp_path: Path) -> None:
+        document = {
+            "images": [{"id": n, "file_name": f"{n}.png"} for n in range(3)],
+            "categories": [{"id": 1, "name": "b"}],
+            "annotations": [
+                {"id": 1, "image_id": 0, "category_id": 1, "score": 0.25},
+                {"id": 2, "image_id": 1, "category_id": 1},
+                {"id": 3, "image_id": 2, "category_id": 1, "score": "high"},
+            ],
+        }
+        (tmp_path / "coco.json").write_text(json.dumps(document), "utf-8")
+        report = import_labels(clinic.workspace, clinic.id, tmp_path / "coco.json", "suggestions", "model 7")
+        assert (report.added, report.unclear) == (3, 1)
+        found = imported_suggestions(clinic.workspace, clinic.id)
+        assert [found[sample][0].probability for sample in clinic.samples[:3]] == [0.25, None, None]
+
+    def test_another_probability_is_something_new(self, clinic: Clinic, table: Table) -> None:
+        def take(text: str) -> int:
+            file = table([["name", "label", "probability"], ["0.png", "a", text]])
+            return import_labels(clinic.workspace, clinic.id, file, "suggestions", "model 7").added
+
+        assert [take(text) for text in ("0.5", "0.5", "0.75", "", "", "0.5")] == [1, 0, 1, 1, 0, 1]
+        assert imported_suggestions(clinic.workspace, clinic.id)[clinic.samples[0]][0].probability == 0.5
+
+    def test_two_sources_may_say_different_things(self, clinic: Clinic, table: Table) -> None:
+        for source, name in (("model 7", "a"), ("registry", "b"), ("Model 7 ", "c")):
+            file = table([["name", "label"], ["0.png", name]])
+            assert import_labels(clinic.workspace, clinic.id, file, "suggestions", source).added == 1
+        told = imported_suggestions(clinic.workspace, clinic.id)[clinic.samples[0]]
+        assert told == [("model 7", clinic.classes["c"], None), ("registry", clinic.classes["b"], None)]

@@ -29,6 +29,7 @@ from engines.labelling import (
     unlabelled,
     wilson,
 )
+from engines.labelling.answers import imported_suggestions
 from engines.store import Dataset, Occasion, Sample, Verdict
 from tests.labelling.conftest import Clinic, event
 
@@ -245,16 +246,22 @@ def test_suggestions_of_the_newest_model_and_of_files(clinic: Clinic) -> None:
     assert list(found) == [wanted[0], wanted[2]]
     assert [class_id for class_id, _ in found[wanted[2]]] == [b, c]
     assert [share for _, share in found[wanted[0]]] == pytest.approx([0.7, 0.2])
-    for image, more in ((0, {"aids": {"probability": 0.4}}), (3, {})):
-        record(
-            clinic.workspace,
-            clinic.entry(image, "a", "file", verdict=Verdict.SUGGESTION, occasion=Occasion.IMPORT, **more),
-        )
-    found = suggestions(clinic.workspace, clinic.id, wanted)
-    assert found[wanted[3]] == [(a, 1.0)]
-    assert [class_id for class_id, _ in found[wanted[0]]] == [a, c, b]
-    assert found[wanted[0]][0] == (a, 0.4)
     assert suggestions(clinic.workspace, clinic.id, []) == {}
+    told: list[tuple[int, str, str, dict[str, Any]]] = [
+        (0, "a", "registry", {"probability": 0.4}),
+        (3, "a", "registry", {}),
+        (3, "b", "model 7", {"probability": 1}),
+        (3, "c", "registry", {"probability": "high"}),
+    ]
+    for image, name, source, aids in told:
+        how = {"verdict": Verdict.SUGGESTION, "occasion": Occasion.IMPORT, "aids": aids}
+        record(clinic.workspace, clinic.entry(image, name, source, **how))
+    files = imported_suggestions(clinic.workspace, clinic.id, wanted)
+    assert files == imported_suggestions(clinic.workspace, clinic.id)
+    assert files == {wanted[0]: [("registry", a, 0.4)], wanted[3]: [("registry", c, None), ("model 7", b, 1.0)]}
+    assert imported_suggestions(clinic.workspace, clinic.id, wanted[:1]) == {wanted[0]: files[wanted[0]]}
+    assert imported_suggestions(clinic.workspace, clinic.id, []) == {}
+    assert list(suggestions(clinic.workspace, clinic.id, wanted)) == [wanted[0], wanted[2]]
 
 
 def test_settings_stay_with_the_data_set(clinic: Clinic) -> None:

@@ -22,7 +22,17 @@ from hypothesis.stateful import (
 )
 
 from engines.errors import DataError
-from engines.labelling import Change, check_chain, history, record, redo, standing, undo, undoable
+from engines.labelling import (
+    Change,
+    OvertakenError,
+    check_chain,
+    history,
+    record,
+    redo,
+    standing,
+    undo,
+    undoable,
+)
 from engines.store import Annotation, Occasion, Verdict, Workspace
 from tests.labelling.conftest import Clinic, event
 
@@ -104,20 +114,46 @@ def test_two_windows_taking_back_the_same_verdict(clinic: Clinic) -> None:
     clinic.say(0, "a")
     newest = clinic.say(1, "b").id
     assert undo(clinic.workspace, clinic.id, "ada", event(), of=newest) is not None
-    assert undo(clinic.workspace, clinic.id, "ada", event(), of=newest) is None
-    assert said(clinic) == {0: "a"}
+    with pytest.raises(OvertakenError, match="Already taken back in another window"):
+        undo(clinic.workspace, clinic.id, "ada", event(), of=newest)
+    assert said(clinic) == {0: "a"}, "the second window saw one verdict and takes back none"
     assert redo(clinic.workspace, clinic.id, "ada", event(), of=newest) is not None
-    assert redo(clinic.workspace, clinic.id, "ada", event(), of=newest) is None
+    with pytest.raises(OvertakenError, match="Not put back"):
+        redo(clinic.workspace, clinic.id, "ada", event(), of=newest)
     assert said(clinic) == {0: "a", 1: "b"}
+    assert len(history(clinic.workspace, clinic.id)) == 4
+
+
+def test_an_answer_that_got_lost_is_given_again_even_where_another_window_went_on(clinic: Clinic) -> None:
+    newest = clinic.say(0, "a").id
+    name = event()
+    first = undo(clinic.workspace, clinic.id, "ada", name, of=newest)
+    clinic.say(0, "b")
+    again = undo(clinic.workspace, clinic.id, "ada", name, of=newest)
+    assert first is not None
+    assert again is not None
+    assert (again.id, again.refers_to) == (first.id, newest)
+    assert said(clinic) == {0: "b"}
 
 
 def test_a_window_that_knows_only_the_older_verdict_takes_nothing_back(clinic: Clinic) -> None:
     older = clinic.say(0, "a").id
     newer = clinic.say(0, "b", seen=older).id
     clinic.say(1, "c")
-    assert undo(clinic.workspace, clinic.id, "ada", event(), of=older) is None
+    with pytest.raises(OvertakenError, match="something newer of that image"):
+        undo(clinic.workspace, clinic.id, "ada", event(), of=older)
     assert undo(clinic.workspace, clinic.id, "ada", event(), of=newer) is not None, "what it shows, though not the last"
     assert said(clinic) == {0: "a", 1: "c"}
+
+
+def test_what_another_window_labelled_since_ends_redoing_here(clinic: Clinic) -> None:
+    first = clinic.say(0, "a").id
+    step(clinic, undo)
+    clinic.say(1, "b")
+    for which, words in ((redo, "Not put back"), (undo, "Already taken back")):
+        with pytest.raises(OvertakenError, match=words):
+            which(clinic.workspace, clinic.id, "ada", event(), of=first)
+    assert said(clinic) == {1: "b"}
 
 
 def test_nobody_takes_back_what_another_said(clinic: Clinic) -> None:

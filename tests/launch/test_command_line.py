@@ -169,6 +169,14 @@ def test_a_folder_called_app_in_the_current_folder_is_not_taken_for_ours(
     assert project.run("doctor")[1].splitlines()[-1] == "ours"
 
 
+def test_the_whole_suite_runs_beside_the_browser_and_tells_how_it_went(project: Project) -> None:
+    (project.root / "pytest.py").write_text("import sys; print('pytest', sys.argv[1:]); sys.exit(1)")
+    (project.root / "app" / "chromium.py").write_text("")
+    code, out, _ = project.run("test")
+    assert code == 1
+    assert "'--dist', 'loadscope'" in out
+
+
 def test_test_command_installs_the_extra_and_runs_pytest(project: Project) -> None:
     (project.root / "pytest.py").write_text("import sys; print('pytest', sys.argv[1:]); sys.exit(5)")
     (project.root / "app" / "chromium.py").write_text("print('browser looked for')")

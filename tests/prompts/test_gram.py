@@ -113,6 +113,31 @@ def test_a_stopped_training_ends_the_same(tiny: Backbone, examples: Examples, tm
     torch.testing.assert_close(resumed.wrapped.ctx, whole.wrapped.ctx)
 
 
+def test_the_rehearsal_counts_as_steps_and_can_be_stopped(tiny: Backbone, examples: Examples, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def note(done: int, of: int) -> None:
+        seen.append((done, of))
+
+    list(train(made(tiny, episodes=5), examples, QUICK, 1, tmp_path / "checkpoint.pt", note))
+    total = seen[0][1]
+    assert seen == [(step, total) for step in range(1, total + 1)]
+    assert total > 5
+    seen.clear()
+    list(train(made(tiny, episodes=5), examples, QUICK, 1, tmp_path / "checkpoint.pt", note))
+    assert seen == []  # all passes are over, and nothing is rehearsed anew
+
+    def stop(done: int, of: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    method = made(tiny, episodes=5)
+    before = method.wrapped.ctx.detach().clone()
+    with pytest.raises(KeyboardInterrupt):
+        list(train(method, examples, QUICK, 1, on_step=stop))
+    assert torch.equal(method.wrapped.ctx, before)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -1,5 +1,6 @@
 """The trainer: it learns, the same for a seed, goes on exactly where it was stopped, and survives lack of memory."""
 
+from dataclasses import replace
 from math import cos, pi
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import pytest
 import torch
 
 from engines.backbones import Backbone
-from engines.errors import Cancelled
+from engines.errors import Cancelled, ConfigError
 from engines.prompts import create_method
-from engines.prompts.base import PromptMethod
+from engines.prompts.base import PromptMethod, required
 from engines.prompts.settings import TrainingConfig
 from engines.prompts.trainer import Epoch, Examples, probabilities, train
 from tests.parity import parity_weights
@@ -153,6 +154,19 @@ def test_step_size_falls_from_step_to_step(tiny: Backbone, examples: Examples) -
     epochs = list(train(fresh(tiny), examples, config, 1))
     # Four steps a pass: the last of the first pass is step 3 of 8, the last of all step 7.
     assert [e.learning_rate for e in epochs] == pytest.approx([0.05 * (1 + cos(pi * s / 8)) for s in (3, 7)])
+
+
+def test_a_training_that_diverges_says_so_and_leaves_the_last_good_state(
+    tiny: Backbone, examples: Examples, tmp_path: Path
+) -> None:
+    method = create_method("coop", tiny, CLASSES, n_ctx=4)
+    checkpoint = tmp_path / "checkpoint.pt"
+    next(train(method, examples, QUICK, 1, checkpoint))
+    good = checkpoint.read_bytes()
+    broken = replace(examples, features=torch.full_like(required(examples.features), torch.inf))
+    with pytest.raises(ConfigError, match=r"diverged in pass 2.*smaller step size"):
+        list(train(create_method("coop", tiny, CLASSES, n_ctx=4), broken, QUICK, 1, checkpoint))
+    assert checkpoint.read_bytes() == good
 
 
 def test_zero_shot_trains_nothing(tiny: Backbone, examples: Examples) -> None:

@@ -55,7 +55,7 @@ def test_few_shot_coop(ws: Workspace, dataset_id: int) -> None:
     assert all(len(row["top_classes"]) == 3 for row in rows)
     with ws.session() as session:
         kinds = {artifact.kind for artifact in session.query(Artifact).filter_by(run_id=run.id)}
-    assert kinds == {"prompt", "settings", "predictions"}
+    assert kinds == {"prompt", "settings", "predictions", "snapshots"}
     json.dumps(summary, allow_nan=False)
 
 

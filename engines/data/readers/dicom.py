@@ -10,6 +10,7 @@ from typing import Any
 
 from engines.data import dicom
 from engines.data.base import ImportOptions, LeftOut, Reader, Reading, Record
+from engines.data.depth import Window
 from engines.data.images import DICOM_SUFFIXES, SUFFIXES, Undecodable, read_file
 from engines.data.listing import Entry, list_files
 from engines.data.trees import OUTSIDE_SPLITS, infer_layout, is_beside
@@ -22,11 +23,15 @@ IDENTIFYING = [
     *("StudyID", "StudyDate", "StudyInstanceUID", "SeriesInstanceUID"),
 ]
 NAMELESS = "DICOM images"
+LABEL = "a photograph of a slide’s label, which may name a patient"
+SLIDE_PHOTOGRAPHS = {"LABEL", "OVERVIEW"}
+"""Kinds of images in DICOM slides on which the paper label is seen."""
 
 
 class DicomReader(Reader):
     """DICOM files, with one sub-folder per class or without; the pixels are copied into the workspace as PNG.
 
+    The model sees them through their window; for the reader all grey levels are kept beside that picture.
     Images are called “image 12” and patients “patient 3”, in the order of the files: file names, dates and numbers
     may identify a person. Folders that are named after a patient or a study are not taken for classes. Images of one
     patient are never torn apart between training and testing.
@@ -106,7 +111,7 @@ def _records(
     entries: Sequence[Entry],
     refused: Sequence[str],
     options: ImportOptions,
-    window: dicom.Window | None,
+    window: Window | None,
     warnings: list[str],
 ) -> Iterator[Record | LeftOut]:
     layout = infer_layout([entry.parts for entry in entries])
@@ -119,12 +124,14 @@ def _records(
             continue
         try:
             found = dicom.parse(read_file(entry.handle), entry.suffix in DICOM_SUFFIXES or not entry.suffix)
+            if _shows_label(found):
+                raise Undecodable(LABEL)
             chosen = _chosen(dicom.frame_count(found, options.max_pixels), options.frames)
             burned += found.get("BurnedInAnnotation") == "YES"
             group = _patient(found, patients) or (f"file {number}" if len(chosen) > 1 else "")
-            for frame, image in zip(chosen, dicom.render(found, chosen, window), strict=False):
-                name = f"image {number}" + (f", frame {frame + 1}" if len(chosen) > 1 else "")
-                yield Record(name, image, label, split, group=group)
+            for index, frame in zip(chosen, dicom.frames(found, chosen), strict=False):
+                name = f"image {number}" + (f", frame {index + 1}" if len(chosen) > 1 else "")
+                yield Record(name, frame.picture(window), label, split, group=group, depth=frame.depth(window))
         except Undecodable as error:
             yield LeftOut(f"file {number}", error.reason)
     yield from (LeftOut(f"file {len(entries) + place}", reason) for place, reason in enumerate(refused, 1))
@@ -134,16 +141,22 @@ def _records(
         )
 
 
+def _shows_label(found: Any) -> bool:
+    kinds = found.get("ImageType") or []
+    slide = found.get("SOPClassUID") == dicom.pydicom().uid.VLWholeSlideMicroscopyImageStorage
+    return bool(slide and SLIDE_PHOTOGRAPHS & {str(kind).upper() for kind in kinds})
+
+
 def _chosen(count: int, which: str) -> list[int]:
     return list(range(count)) if which == "all" else [count // 2 if which == "middle" else 0]
 
 
-def _window(options: ImportOptions) -> dicom.Window | None:
+def _window(options: ImportOptions) -> Window | None:
     if (options.window_center is None) != (options.window_width is None):
         raise DataError("A window needs a centre and a width.", "Set both, or neither, in the options.")
     if options.window_center is None or options.window_width is None:
         return None
-    return options.window_center, options.window_width
+    return Window(name="As imported", centre=options.window_center, width=options.window_width)
 
 
 def _patient(found: Any, patients: dict[str, str]) -> str:

@@ -94,7 +94,7 @@ def _list_members(archive: zipfile.ZipFile) -> tuple[list[Entry], list[LeftOut]]
         if member.is_dir() or not parts or any(ignored(part) for part in parts if part not in (".", "..")):
             continue
         shown = name.encode("utf-8", "replace").decode()
-        if reason := _reason_against(member, name, parts):
+        if reason := reason_against(member, name, parts):
             left_out.append(LeftOut(shown, reason))
         else:
             entries.append(Entry(parts, member))
@@ -102,7 +102,8 @@ def _list_members(archive: zipfile.ZipFile) -> tuple[list[Entry], list[LeftOut]]
     return entries, left_out
 
 
-def _reason_against(member: zipfile.ZipInfo, name: str, parts: tuple[str, ...]) -> str:
+def reason_against(member: zipfile.ZipInfo, name: str, parts: tuple[str, ...]) -> str:
+    """Why a member (its name with slashes, and that name's parts) must not be unpacked; empty where it may be."""
     if name.startswith("/") or ".." in parts or ":" in parts[0]:
         return LEADS_OUT
     if stat.S_ISLNK(member.external_attr >> 16):

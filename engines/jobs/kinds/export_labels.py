@@ -14,6 +14,8 @@ class ExportLabelsPayload(BaseModel):
     dataset_id: int
     format: LabelFormat = "csv"
     audit: bool = False
+    archive: bool = False
+    """With a ZIP file of the folder beside it."""
 
 
 @job_kind("export_labels", lane="waited-for", title=lambda payload: "Export labels")
@@ -21,6 +23,6 @@ def run(job: JobContext, payload: ExportLabelsPayload) -> dict[str, Any]:
     from engines.labelling.export import export_labels
 
     report = export_labels(
-        job.workspace, payload.dataset_id, payload.format, payload.audit, job.progress, job.check_cancelled
+        job.workspace, **payload.model_dump(), progress=job.progress, check_cancelled=job.check_cancelled
     )
     return report.model_dump()

@@ -13,7 +13,7 @@ from engines.labelling.imports import As
 class ImportLabelsPayload(BaseModel):
     dataset_id: int
     file: str
-    """A table, a COCO file, or a folder with a folder per class."""
+    """A table, a COCO file, a folder with a folder per class, or a ZIP file of one."""
     as_: As = "suggestions"
     annotator: str = "import"
     create_classes: bool = False

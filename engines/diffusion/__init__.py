@@ -1,0 +1,1 @@
+"""Diffusion models: attention maps, inversion, leakage repair (DPL), editing, golden noise (NPNet)."""
