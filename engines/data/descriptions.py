@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from engines.data.description_files import Named
 from engines.data.names import clean
 from engines.errors import DataError
+from engines.files import write_whole
 from engines.store import Dataset, LabelClass, Workspace
 
 LONGEST_SENTENCE = 1000
@@ -109,12 +110,9 @@ def write_descriptions(workspace: Workspace, dataset_id: int, file: Path) -> dic
     """
     with workspace.session() as session:
         found = {each.name: list(map(str, each.descriptions)) for each in _dataset(session, dataset_id).classes}
-    part = file.with_name(f".{file.name}.part")
     try:
-        part.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", "utf-8")
-        part.replace(file)
+        write_whole(file, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DataError(f"“{file.name}” cannot be written.", "Choose another folder.", str(error)) from error
     return {name: len(sentences) for name, sentences in found.items()}
 

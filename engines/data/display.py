@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 from engines.data.depth import Depth, Window, decode, deep, depth_file
 from engines.data.images import Undecodable, load_image, open_image, read_file
 from engines.errors import DataError
-from engines.store import Sample, Workspace, new_id
+from engines.files import write_whole
+from engines.store import Sample, Workspace
 
 LONGEST_SIDE = 2048
 LOSSLESS_SIDE = 1024
@@ -85,19 +86,9 @@ def display_picture(workspace: Workspace, sample: Sample) -> Picture:
             raise  # not the image's fault: the package that reads DICOM is not installed
         raise DataError(f"This image cannot be shown: {cause.reason}.", REMEDY, cause.detail) from error
     picture = picture.model_copy(update={"file": f"{sample.sha256[:2]}/{sample.sha256}{picture.file}"})
-    record.parent.mkdir(exist_ok=True)
-    _write(folder / picture.file, content)
-    _write(record, picture.model_dump_json().encode())  # last: it says that the picture is whole
+    write_whole(folder / picture.file, content, durable=False)
+    write_whole(record, picture.model_dump_json(), durable=False)  # last: it says that the picture is whole
     return picture
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{new_id()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # --- 8 bits -------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from engines.data.slide_tiles import Slides
 from engines.data.storing import check_name, imported_before, store
 from engines.data.thumbnails import thumbnail_path, write_thumbnail
 from engines.errors import DataError
+from engines.files import write_whole
 from engines.store import Dataset, Workspace, new_id
 
 Progress = Callable[[float, str], object]
@@ -244,10 +245,7 @@ class Examiner:
         file = f"media/{self.token}/{sha256[:2]}/{sha256}{suffix}"
         place = self.workspace.path / file
         if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part = place.with_name(f"{new_id()}.part")
-            part.write_bytes(data)
-            part.replace(place)
+            write_whole(place, data, durable=False)
         return file
 
 

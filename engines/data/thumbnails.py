@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from engines.data.images import load_image, shrink
-from engines.store import Sample, Workspace, new_id
+from engines.files import whole_file
+from engines.store import Sample, Workspace
 
 
 def thumbnail_path(workspace: Workspace, sample: Sample | str) -> Path:
@@ -20,13 +21,8 @@ def write_thumbnail(image: Image.Image, path: Path) -> bool:
     """Write a thumbnail where there is none yet; returns whether it was written."""
     if path.exists():
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{new_id()}.part")
-    try:
-        image.save(part, "JPEG", quality=85)  # a tenth of the time that WebP takes
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path, durable=False) as file:
+        image.save(file, "JPEG", quality=85)  # a tenth of the time that WebP takes
     return True
 
 

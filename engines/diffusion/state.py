@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from engines.diffusion.dynamic import Rows
@@ -19,6 +18,7 @@ from engines.diffusion.means import AttentionMeans
 from engines.diffusion.model import TextToImage
 from engines.diffusion.settings import RepairSettings as RepairSettings
 from engines.errors import ConfigError, DataError
+from engines.files import write_whole
 
 FORMAT = 1
 
@@ -108,10 +108,8 @@ class RepairState:
             "null_losses": self.null_losses,
             "notes": self.notes,
         }
-        part = path.with_suffix(".part")
         plain = {name: kept.detach().cpu().contiguous() for name, kept in tensors.items()}
-        save_file(plain, part, metadata={"format": str(FORMAT), "facts": json.dumps(facts)})
-        os.replace(part, path)
+        write_whole(path, save(plain, metadata={"format": str(FORMAT), "facts": json.dumps(facts)}))
 
     @classmethod
     def load(cls, path: Path, model: TextToImage) -> RepairState:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,8 +14,7 @@ from torch import Tensor
 
 from engines.enhance.network import LightMapNet, Padding
 from engines.errors import BackboneError, DataError
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from engines.files import disk_is_full, whole_file
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -84,34 +81,25 @@ def load_network(path: str | Path, padding: Padding = "reflect") -> LightMapNet:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
     """A safetensors file, written whole or not at all; an earlier one of the name gives way only then."""
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, dict(notes or {}))
-    write_whole(path, content, os.replace)
+    save_whole(path, content)
 
 
-def write_whole(path: Path, content: bytes, put: Callable[[str, Path], object]) -> None:
-    """Writes beside the place, then lets `put(part, path)` bring it there.
+def save_whole(path: Path, content: bytes | str, put: Callable[[Path, Path], object] = os.replace) -> None:
+    """Writes a file whole or not at all; `put(part, path)` brings it to its place.
 
     Raises:
         FileExistsError: from `put`.
         DataError: the disk is full, or the folder cannot be written. Nothing half written stays.
     """
-    part = ""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = str(path.with_name(f".{uuid4().hex}.part"))
-        with open(part, "xb") as file:  # `tempfile` would keep others from reading it
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        put(part, path)
+        with whole_file(path, put=put) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except FileExistsError:  # `put` says that the name is taken
+        raise
     except OSError as error:
-        if part and isinstance(error, FileExistsError):  # `put` says that the name is taken
-            raise
-        full = error.errno in FULL
+        full = disk_is_full(error)
         raise DataError(
             f"“{path.name}” was not saved: {'the disk is full' if full else 'its folder cannot be written'}.",
             "Free some space and try again." if full else "Choose another folder, or change its permissions.",
             str(error),
         ) from error
-    finally:
-        if part and os.path.exists(part):
-            os.unlink(part)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engines.enhance.checkpoint import write_whole
+from engines.enhance.checkpoint import save_whole
 from engines.enhance.metrics import appearance, lightness_order_error, psnr, ssim
 from engines.enhance.photo import Photo, read_photo, save_photo
 from engines.enhance.reading import read_confirmed
@@ -95,7 +95,7 @@ def _enhance(
     if references is not None:
         numbers["reference"] = against_reference(photo, result, source, references)
     content = json.dumps(made | {"output": output.name, "notes": photo.notes, **numbers}, indent=1, ensure_ascii=False)
-    write_whole(card, content.encode(), lambda part, path: Path(part).replace(path))
+    save_whole(card, content)
     save_photo(result, output)  # behind its card, so that a run killed here does it again
     return Enhanced(source, output, notes=photo.notes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from engines.errors import DataError
 from engines.store import Workspace, new_id
 
 _ID = re.compile(r"[0-9a-f]{12}")
+KEPT_DAYS = 30
+"""Photos nobody opened for so long are forgotten, copies and previews; originals lie elsewhere and are not touched."""
 NOT_KEPT = "The photos could not be kept: the disk is full, or the workspace cannot be written."
 
 
@@ -49,6 +52,7 @@ def new_group(workspace: Workspace, photos: Sequence[Path], copy: bool = False) 
     Raises:
         DataError: the disk is full, or a file cannot be read.
     """
+    _forget_old(workspace)
     group_id = new_id()
     folder = groups_folder(workspace) / group_id
     try:
@@ -67,10 +71,19 @@ def read_group(workspace: Workspace, group_id: str) -> Group:
         DataError: there is no such group.
     """
     try:
-        found = json.loads((group_folder(workspace, group_id) / "photos.json").read_text(encoding="utf-8"))
+        file = group_folder(workspace, group_id) / "photos.json"
+        found = json.loads(file.read_text(encoding="utf-8"))
+        file.touch()
         return Group(group_id, tuple(Path(str(each)) for each in found))
     except (OSError, ValueError, TypeError) as error:
         raise DataError("These photos are no longer here.", "Open them again.", str(error)) from error
+
+
+def _forget_old(workspace: Workspace) -> None:
+    oldest = time.time() - KEPT_DAYS * 24 * 3600
+    for file in groups_folder(workspace).glob("*/photos.json"):
+        if file.stat().st_mtime < oldest:
+            shutil.rmtree(file.parent, ignore_errors=True)
 
 
 def _copied(photos: Iterable[Path], folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from engines.backbones import load_backbone
 from engines.enhance.applying import Applicable, stamp_of
-from engines.enhance.checkpoint import write_whole
+from engines.enhance.checkpoint import save_whole
 from engines.enhance.choices import Choice, find_choice
 from engines.enhance.enhancer import shrunk
 from engines.enhance.folder import reference_of
@@ -94,7 +94,7 @@ def _view(folder: Path, path: Path, photo: np.ndarray, choice: Choice | None, re
         numbers |= {"order": lightness_order_error(photo, pixels), "well_lit": _well_lit(pixels)}
     counts, _ = np.histogram(pixels @ LUMA, bins=BINS, range=(0, 1))
     found |= {"numbers": numbers, "histogram": (counts / counts.sum()).tolist()}
-    write_whole(card, json.dumps(found).encode(), lambda part, place: Path(part).replace(place))
+    save_whole(card, json.dumps(found))
     return found
 
 
@@ -121,7 +121,7 @@ def _against(picture: str, truth: np.ndarray) -> dict[str, float | None]:
 def _write(path: Path, values: np.ndarray) -> None:
     stream = io.BytesIO()
     Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)).save(stream, "PNG", compress_level=1)
-    write_whole(path, stream.getvalue(), lambda part, place: Path(part).replace(place))
+    save_whole(path, stream.getvalue())
 
 
 @lru_cache(maxsize=2)

@@ -18,7 +18,7 @@ from torch import Tensor
 from engines.backbones import load_backbone
 from engines.backbones.runtime import Runtime
 from engines.enhance.baselines.zero_dce import ZeroDCE, load_zero_dce, save_zero_dce, train_zero_dce
-from engines.enhance.checkpoint import load_network, write_tensors, write_whole
+from engines.enhance.checkpoint import load_network, save_whole, write_tensors
 from engines.enhance.choices import CURVES, NETWORK, Choice, enhancers_folder, find_choice, photos_in
 from engines.enhance.enhancer import load_enhancer, shrunk
 from engines.enhance.photo import read_photo
@@ -155,7 +155,7 @@ def _line(done: Progress) -> str:
 
 def _write_card(folder: Path, card: dict[str, Any]) -> None:
     content = json.dumps(card | {"created": datetime.now(UTC).isoformat()}, indent=1, ensure_ascii=False)
-    write_whole(folder / "request.json", content.encode(), lambda part, place: Path(part).replace(place))
+    save_whole(folder / "request.json", content)
 
 
 class _Snapshots:
@@ -185,5 +185,4 @@ class _Snapshots:
         for place, pixels in enumerate(self.photos):
             stream, values = io.BytesIO(), pixels if method is None else method(pixels)
             Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)).save(stream, "PNG")
-            target = self.file(number, place)
-            write_whole(target, stream.getvalue(), lambda part, place: Path(part).replace(place))
+            save_whole(self.file(number, place), stream.getvalue())

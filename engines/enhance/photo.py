@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from engines.data.images import MAX_PIXELS, Undecodable, check_size, open_image, read_file
-from engines.enhance.checkpoint import write_whole
+from engines.enhance.checkpoint import save_whole
 from engines.errors import DataError
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -94,7 +94,7 @@ def save_photo(photo: Photo, path: str | Path) -> Path:
         raise DataError(f"“{path.name}” cannot keep the 16 bits of this colour photo.", "Choose a name ending in .tif.")
     content = _tiff(photo) if photo.bits == 16 and suffix != ".png" else _encoded(photo, suffix)
     try:
-        write_whole(path, content, _put_new)
+        save_whole(path, content, _put_new)
     except FileExistsError as error:
         raise DataError(
             f"There is a file “{path.name}” already, and no file is overwritten.", "Choose another name or folder."
@@ -102,7 +102,7 @@ def save_photo(photo: Photo, path: str | Path) -> Path:
     return path
 
 
-def _put_new(part: str, path: Path) -> None:
+def _put_new(part: Path, path: Path) -> None:
     try:
         os.link(part, path)  # fails where the name is taken, even by a file made just now
     except FileExistsError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.files import whole_file
 from engines.store import Workspace
 
 
@@ -35,17 +34,9 @@ def keep(
 ) -> Findings:
     """Write an answer, whole or not at all; it replaces an earlier one of the same kind and key."""
     file = _file(workspace, kind, key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("wb") as out:
-            members: dict[str, Any] = {"values": np.array(json.dumps(values, ensure_ascii=False)), **(arrays or {})}
-            np.savez(out, **members)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    members: dict[str, Any] = {"values": np.array(json.dumps(values, ensure_ascii=False)), **(arrays or {})}
+    with whole_file(file) as out:
+        np.savez(out, **members)
     return Findings(values, dict(arrays or {}))
 
 

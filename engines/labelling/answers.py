@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import exists, select
 
+from engines.files import whole_file
 from engines.labelling.rows import MANY
 from engines.store.models import Annotation, Sample, SelectionRound, Verdict
 from engines.store.workspace import Workspace
@@ -45,21 +45,13 @@ def save_pool_answers(workspace: Workspace, dataset_id: int, round_id: int, answ
     if answers.samples.shape != (rows,) or answers.classes.shape != (columns,):
         raise ValueError("samples [N], probabilities [N, C] and classes [C] do not fit together")
     file = _file(workspace, dataset_id, round_id)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as out:
-            np.savez(
-                out,
-                samples=answers.samples.astype(np.int64, copy=False),
-                probabilities=answers.probabilities.astype(np.float32, copy=False),
-                classes=answers.classes.astype(np.int64, copy=False),
-            )
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(file) as out:
+        np.savez(
+            out,
+            samples=answers.samples.astype(np.int64, copy=False),
+            probabilities=answers.probabilities.astype(np.float32, copy=False),
+            classes=answers.classes.astype(np.int64, copy=False),
+        )
     return file
 
 

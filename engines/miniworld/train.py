@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 
+from engines.files import whole_file
 from engines.miniworld import model as mini
 from engines.miniworld.world import draw_batch
 
@@ -141,7 +142,7 @@ class Trainer:
         return float(loss.detach())
 
     def save(self, path: Path) -> None:
-        """Writes the full state atomically."""
+        """Writes the full state, whole or not at all."""
         state: dict[str, Any] = {
             "recipe": asdict(self.recipe),
             "model": self.model.state_dict(),
@@ -151,9 +152,8 @@ class Trainer:
             "elapsed": self.elapsed,
             "resumed": self.resumed,
         }
-        half_made = path.with_suffix(".part")
-        torch.save(state, half_made)
-        os.replace(half_made, path)
+        with whole_file(path, durable=False) as file:
+            torch.save(state, file)
 
     def restore(self, path: Path) -> None:
         """Goes on from a saved state."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from engines.backbones import Backbone
 from engines.errors import ConfigError
+from engines.files import whole_file
 from engines.prompts.base import PromptMethod
 from engines.prompts.settings import TrainingConfig
 
@@ -266,12 +266,8 @@ class _Training:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with whole_file(self.checkpoint) as file:  # a cut write leaves the older checkpoint whole
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.checkpoint)  # a cut write leaves the older checkpoint whole
 
     def _earlier(self) -> dict[str, Any] | None:
         """The state after the last pass of an attempt that was killed."""

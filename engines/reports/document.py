@@ -7,12 +7,11 @@ that slipped through could neither fetch nor run anything.
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from base64 import b64encode
 from importlib.resources import files
 from pathlib import Path
 
+from engines.files import write_whole
 from engines.reports.markup import Html, join, tag
 from engines.reports.pieces import Report
 from engines.reports.words import today
@@ -67,15 +66,7 @@ def write(workspace: Workspace, content: str, kind: str, title: str) -> Path:
     """Keep a page in the workspace's exports, whole or not at all; a newer one of the same name replaces it."""
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in f"{kind}-{title}")[:90].strip("-")
     target = workspace.folder("exports") / f"{stem}.html"
-    partial = target.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(target, content)
     return target
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from engines.errors import ConfigError
+from engines.files import write_whole
 from engines.reports.results import MOST
 from engines.store import Workspace, new_id, now
 
@@ -50,12 +51,7 @@ def save(workspace: Workspace, name: str, dataset: str, results: list[str]) -> C
         if old.name.casefold() == name.casefold():
             delete(workspace, old.id)
     folder = _folder(workspace)
-    partial = folder / f".{made.id}.partial"
-    with partial.open("w", encoding="utf-8") as out:
-        out.write(made.model_dump_json(indent=2))
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(folder / f"{made.id}.json")
+    write_whole(folder / f"{made.id}.json", made.model_dump_json(indent=2))
     return made
 
 

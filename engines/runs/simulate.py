@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from torch.nn import functional as F
 
 from engines.active import select
 from engines.backbones import Backbone, load_backbone
+from engines.files import write_whole
 from engines.prompts import create_method
 from engines.prompts.base import PromptMethod
 from engines.prompts.settings import TrainingConfig
@@ -221,7 +220,7 @@ class _Simulation:
         }
         file = self.cell.file(self.workspace)
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write(file, found)
+        write_whole(file, json.dumps(found, ensure_ascii=False))
         return found
 
     def _earlier(self) -> _State:
@@ -246,13 +245,3 @@ class _Simulation:
     def _stream(self, what: str) -> int:
         """A seed for one purpose, the same for all strategies."""
         return zlib.crc32(f"{self.cell.seed}/{what}".encode())
-
-
-def _write(file: Path, value: dict[str, Any]) -> None:
-    """Whole or not at all, whatever happens meanwhile."""
-    partial = file.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        json.dump(value, out, ensure_ascii=False)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(file)

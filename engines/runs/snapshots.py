@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from engines.files import write_whole
 from engines.prompts.base import PromptMethod
 
 FILE = "snapshots.safetensors"
@@ -42,11 +42,7 @@ class Snapshots:
             return
         self.taken[epoch] = now
         tensors = {f"{number}/{name}": tensor for number, own in self.taken.items() for name, tensor in own.items()}
-        partial = self.file.with_suffix(".partial")
-        save_file(tensors, partial, metadata={"epochs": json.dumps(sorted(self.taken))})
-        with partial.open("r+b") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.file)
+        write_whole(self.file, save(tensors, metadata={"epochs": json.dumps(sorted(self.taken))}))
 
 
 def moments(epochs: int, each: int) -> list[int]:

@@ -20,6 +20,7 @@ from engines.enhance.own import add_enhancer
 from engines.enhance.requests import AddRequest
 from engines.store import Job, JobState, Workspace
 from tests.browser.conftest import Workbench
+from tests.data.test_dicom import SECRETS, encode, scan
 
 pytestmark = pytest.mark.browser
 LONG = 300_000
@@ -201,6 +202,43 @@ def test_bad_and_deep_photos_are_told_and_saving_leaves_originals_alone(
     assert {file: file.read_bytes() for file in (folder / "dark").iterdir()} == originals
     page.reload()
     expect(page.locator("#backlit-saved")).to_contain_text("3 enhanced photos saved.")
+
+
+def test_a_dicom_image_asks_first_and_names_nobody(bench: Workbench, page: Page, tmp_path: Path) -> None:
+    values = np.linspace(0, 4000, 48 * 72).astype(np.uint16).reshape(48, 72)
+    (tmp_path / "scan.dcm").write_bytes(encode(scan(values)))
+    page.goto(bench.url + "backlit")
+    page.locator("#backlit-files input[type=file]").set_input_files(tmp_path / "scan.dcm")
+    told = page.locator("#backlit-told")
+    expect(told).to_contain_text("“scan.dcm” is a DICOM image", timeout=LONG)
+    expect(page.locator("#backlit-viewer .pl-wipe")).to_be_hidden()
+    page.locator("#backlit-save").click()
+    expect(page.locator("#backlit-saved")).to_contain_text("1 photo could not be enhanced", timeout=LONG)
+    page.get_by_label("I know that these values may be measurements").check()
+    expect(page.locator("#backlit-numbers table")).to_be_visible(timeout=LONG)
+    page.locator("#backlit-save").click()
+    saved = page.locator("#backlit-saved")
+    expect(saved).to_contain_text("1 enhanced photo saved.", timeout=LONG)
+    with page.expect_download() as found:
+        saved.get_by_role("link", name="how it was made").click()
+    card = Path(found.value.path()).read_text()
+    assert json.loads(card)["source"] == "scan.dcm"
+    assert not any(secret in card + page.content() for secret in SECRETS)
+
+
+def test_well_lit_originals_are_measured_against(bench: Workbench, page: Page, folder: Path, tmp_path: Path) -> None:
+    backlit(0).save(tmp_path / "0.png")
+    open_folder(page, bench, folder / "dark" / "0.png")
+    choose(page, "right", "Auto gamma")
+    expect(page.locator("#backlit-numbers")).not_to_contain_text("PSNR")
+    page.get_by_text("I have well-lit originals").click()
+    place = page.locator("#backlit-reference").locator("input, textarea")
+    place.fill(str(tmp_path))
+    place.press("Enter")
+    expect(page.locator("#backlit-numbers")).to_contain_text("PSNR", timeout=LONG)
+    place.fill(str(tmp_path / "nowhere"))
+    place.press("Enter")
+    expect(page.locator("#backlit-numbers")).not_to_contain_text("PSNR", timeout=LONG)
 
 
 def test_files_and_folders_are_dropped(bench: Workbench, page: Page, folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from engines.enhance.batch import enhance_batch
 from engines.enhance.checkpoint import write_tensors
 from engines.enhance.choices import CLASSICAL, choices, find_choice, photos_in
 from engines.enhance.enhancer import ClipLitEnhancer
-from engines.enhance.groups import new_group, read_group
+from engines.enhance.groups import group_folder, new_group, read_group
 from engines.enhance.looking import look
 from engines.enhance.network import LightMapNet
 from engines.enhance.own import add_enhancer
@@ -335,6 +336,21 @@ def test_read_only_folder_and_full_disk(ws: Workspace, tmp_path: Path, monkeypat
     assert list((tmp_path / "out").iterdir()) == []
     with pytest.raises(DataError, match="disk is full"):
         look(ws, LookRequest(group=new_group(ws, [tmp_path / "a.png"]).id, place=0, methods=[], numbers=False))
+
+
+def test_photos_that_nobody_opens_any_more_are_forgotten(ws: Workspace, tmp_path: Path) -> None:
+    backlit().save(tmp_path / "a.png")
+    old, opened = (new_group(ws, [tmp_path / "a.png"], copy=True) for _ in range(2))
+    long_ago = time.time() - 31 * 24 * 3600
+    for group in (old, opened):
+        os.utime(group_folder(ws, group.id) / "photos.json", (long_ago, long_ago))
+    read_group(ws, opened.id)
+    new_group(ws, [tmp_path / "a.png"])
+    assert read_group(ws, opened.id).photos[0].is_file()
+    with pytest.raises(DataError, match="no longer here"):
+        read_group(ws, old.id)
+    assert not old.photos[0].exists()
+    assert (tmp_path / "a.png").exists()
 
 
 def test_only_usable_methods_are_offered(ws: Workspace) -> None:

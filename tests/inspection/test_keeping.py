@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_the_earlier_answer(workspace: Workspace, monk
     def full(number: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engines.inspection.keeping.os.fsync", full)
+    monkeypatch.setattr("engines.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         keep(workspace, "shift", "a", {"gap": 2})
     found = kept(workspace, "shift", "a")

@@ -75,6 +75,27 @@ def test_the_loss_reads_the_noise_only() -> None:
     assert float(loss) == pytest.approx(expected, rel=0.01)
 
 
+def test_the_autoencoder_begins_with_colours() -> None:
+    """Untrained, it draws the mean colours of 4 x 4 pixels, but for a picture's brightness and contrast."""
+    torch.manual_seed(3)
+    autoencoder = mini.build_autoencoder()
+    pixels = mini.to_unit(torch.from_numpy(draw(1, 0, 6).pixels))
+    with torch.no_grad():
+        drawn = autoencoder.decode(autoencoder.encode(pixels).latent_dist.mean).sample
+    for mine, wanted in zip(drawn, nn.functional.avg_pool2d(pixels, 4).repeat_interleave(4, 2), strict=True):
+        wanted = wanted.repeat_interleave(4, 2)
+        assert float(torch.corrcoef(torch.stack([mine.flatten(), wanted.flatten()]))[0, 1]) > 0.95
+
+
+def test_words_keep_their_meaning_in_the_whole_vocabulary() -> None:
+    ids = mini.tokenize(mini.build_tokenizer(), ["a red circle", ""])
+    words, numbered = ids.unique(return_inverse=True)
+    few = mini.build_text(len(words)).eval()
+    whole = mini.with_all_words(few, words).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(whole(ids).last_hidden_state, few(numbered).last_hidden_state)
+
+
 def test_a_cut_training_goes_on(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(4, 1)
@@ -83,13 +104,13 @@ def test_a_cut_training_goes_on(tmp_path: Path) -> None:
     def loss(stage: Stage) -> torch.Tensor:
         return stage.modules["layer"](torch.randn(8, 4)).square().mean()
 
-    whole = Stage({"layer": layer}, recipe, 1.0, tmp_path / "whole.pt", "cpu")
-    cut = Stage({"layer": copy.deepcopy(layer)}, recipe, 1.0, tmp_path / "cut.pt", "cpu")
+    whole = Stage({"layer": layer}, recipe, 1.0, 8e-4, tmp_path / "whole.pt", "cpu")
+    cut = Stage({"layer": copy.deepcopy(layer)}, recipe, 1.0, 8e-4, tmp_path / "cut.pt", "cpu")
     for stage, steps in ((whole, 6), (cut, 3)):
         for _ in range(steps):
             stage._update(lambda step, stage=stage: loss(stage))  # type: ignore[misc]
     cut.save()
-    resumed = Stage({"layer": nn.Linear(4, 1)}, recipe, 1.0, tmp_path / "cut.pt", "cpu")
+    resumed = Stage({"layer": nn.Linear(4, 1)}, recipe, 1.0, 8e-4, tmp_path / "cut.pt", "cpu")
     resumed.restore()
     assert (resumed.step, resumed.resumed) == (3, 1)
     for _ in range(3):

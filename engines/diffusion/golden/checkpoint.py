@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import safe_open, save
 from torch import Tensor
 
-from engines.diffusion.golden.files import write_whole
+from engines.diffusion.golden.files import save_whole
 from engines.diffusion.golden.npnet import NPNet, NPNetConfig
 from engines.diffusion.golden.residual_branch import SwinBranch
 from engines.errors import BackboneError
@@ -40,7 +40,7 @@ def save_npnet(
     tensors = {**network.state_dict(), **(extra or {})}
     about = {"format": FORMAT, "config": network.config.model_dump(), "facts": dict(facts or {})}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(path, save(plain, {"npnet": json.dumps(about)}))
+    save_whole(path, save(plain, {"npnet": json.dumps(about)}))
 
 
 def load_npnet(path: Path, attention: bool = True) -> NPNet:

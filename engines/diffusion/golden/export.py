@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from engines.diffusion.golden.card import write_card
-from engines.diffusion.golden.files import PART, writing
+from engines.diffusion.golden.files import writing
 from engines.diffusion.golden.judged import judgements
 from engines.diffusion.golden.study import Study, key_of
 from engines.errors import ConfigError
+from engines.files import PART, whole_file
 
 PARTS = {"images": "Images", "pairs": "Pairs", "network": "NPNet"}
 
@@ -33,20 +34,13 @@ def export_study(
     if not files:
         raise ConfigError("There is nothing to export yet.", "Collect pairs first.")
     target = folder / f"golden-noise-{study.id}-{key_of(chosen, [name for _, name in files])[:6]}.zip"
-    part_file = target.with_name(target.name + PART)
-    try:
-        # Images and weights do not become smaller by packing.
-        with writing(target), zipfile.ZipFile(part_file, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("README.md", write_card(study))
-            for number, (path, name) in enumerate(files):
-                archive.write(path, name)
-                progress((number + 1) / len(files), f"{number + 1:,} of {len(files):,} files")
-                check_cancelled()
-        with writing(target):
-            part_file.replace(target)
-    except BaseException:
-        part_file.unlink(missing_ok=True)
-        raise
+    # Images and weights do not become smaller by packing.
+    with writing(target), whole_file(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("README.md", write_card(study))
+        for number, (path, name) in enumerate(files):
+            archive.write(path, name)
+            progress((number + 1) / len(files), f"{number + 1:,} of {len(files):,} files")
+            check_cancelled()
     return target
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import DataError
-
-PART = ".part"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+from engines.files import disk_is_full, whole_file
 
 
 @contextmanager
@@ -28,8 +25,9 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        what = "The disk is full" if error.errno in FULL else "The folder cannot be written"
-        remedy = "Free some space" if error.errno in FULL else "Change its permissions, or choose another one"
+        full = disk_is_full(error)
+        what = "The disk is full" if full else "The folder cannot be written"
+        remedy = "Free some space" if full else "Change its permissions, or choose another one"
         raise DataError(
             f"{what}: “{path.name}” was not saved. What was saved before is still there.",
             f"{remedy}, then start again: it goes on from there.",
@@ -37,23 +35,14 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def save_whole(path: Path, content: bytes) -> None:
     """Writes a file beside its place, and puts it there when it is complete; an earlier one stays until then.
 
     Raises:
         DataError: the disk is full, or the folder cannot be written.
     """
-    part = path.with_name(path.name + PART)
-    try:
-        with writing(path):
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-    except DataError:
-        part.unlink(missing_ok=True)
-        raise
+    with writing(path), whole_file(path) as file:
+        file.write(content)
 
 
 def add_line(path: Path, content: Mapping[str, Any]) -> None:

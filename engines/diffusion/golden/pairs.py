@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 from safetensors.torch import safe_open, save
 from torch import Tensor
 
-from engines.diffusion.golden.files import PART, write_whole
+from engines.diffusion.golden.files import save_whole
 from engines.errors import ConfigError, DataError
+from engines.files import PART
 
 ABOUT = "about.json"
 FORMAT = 1
@@ -145,8 +146,8 @@ class PairStore:
         lines = "".join(json.dumps(asdict(pair)) + "\n" for pair, _ in self._waiting)
         sums = {"arrays_sha256": _sum(content), "lines_sha256": _sum(lines.encode())}
         try:
-            write_whole(shard, content)
-            write_whole(shard.with_suffix(".jsonl"), (lines + json.dumps(sums) + "\n").encode())
+            save_whole(shard, content)
+            save_whole(shard.with_suffix(".jsonl"), (lines + json.dumps(sums) + "\n").encode())
         except DataError:
             shard.unlink(missing_ok=True)
             raise
@@ -170,7 +171,7 @@ class PairStore:
         path = self.folder / ABOUT
         if not path.is_file():
             assert recipe is not None
-            write_whole(path, json.dumps({"format": FORMAT, "recipe": recipe}, indent=1).encode())
+            save_whole(path, json.dumps({"format": FORMAT, "recipe": recipe}, indent=1).encode())
             return recipe
         try:
             about = json.loads(path.read_text("utf-8"))

@@ -15,7 +15,7 @@ from torch import Tensor
 from engines.backbones import load_backbone
 from engines.diffusion.golden.checkpoint import load_npnet
 from engines.diffusion.golden.collect import collect, recipe, small, to_bytes
-from engines.diffusion.golden.files import add_line, write_whole
+from engines.diffusion.golden.files import add_line, save_whole
 from engines.diffusion.golden.judge import Judged, judge
 from engines.diffusion.golden.judged import GOLDEN, NPNET, STANDARD, Judgement, about, plain
 from engines.diffusion.golden.npnet import NPNet, NPNetConfig
@@ -110,7 +110,7 @@ def train_network(study: Study, settings: NetworkSettings, watch: Watch = Watch(
             "held_out_pairs": len(split.held_out),
             "held_out_prompts": sorted({store.pairs[number].prompt for number in split.held_out}),
         }
-        write_whole(folder / "about.json", json.dumps(known, ensure_ascii=False).encode())
+        save_whole(folder / "about.json", json.dumps(known, ensure_ascii=False).encode())
         for progress in train_npnet(network, store, encode, folder, settings.training):
             done = f"pass {min(progress.step * settings.epochs // progress.steps + 1, settings.epochs)}"
             watch.progress(progress.step / progress.steps, f"{done} of {settings.epochs}, error {progress.loss:.4f}")
@@ -157,7 +157,7 @@ def judge_noise(
         new_prompts=not learnt & {each.prompt for each in wanted},
         network=curve.folder.name if curve is not None and network is not None else "",
     )
-    write_whole(judgement.folder / "about.json", about(judgement))
+    save_whole(judgement.folder / "about.json", about(judgement))
     done = {(row.prompt, row.seed) for row in judgement.rows()}
     numbers = {trial: number for number, trial in enumerate(wanted)}
     waiting = [trial for trial in wanted if (trial.prompt, trial.seed) not in done]

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from engines.diffusion.golden.files import write_whole
+from engines.diffusion.golden.files import save_whole
 
 
 def write_picture(pixels: Tensor, path: Path, about: str) -> None:
@@ -23,4 +23,4 @@ def write_picture(pixels: Tensor, path: Path, about: str) -> None:
     note.add_itxt("Description", about)
     stream = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(stream, "PNG", pnginfo=note)
-    write_whole(path, stream.getvalue())
+    save_whole(path, stream.getvalue())

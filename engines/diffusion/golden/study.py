@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from engines.diffusion.golden.files import add_line, read_lines, write_whole
+from engines.diffusion.golden.files import add_line, read_lines, save_whole
 from engines.diffusion.golden.settings import CollectSettings, RedenoiseSettings
 from engines.diffusion.golden.statistics import Comparison, compare
 from engines.errors import ConfigError, DataError
@@ -127,7 +127,7 @@ class Study:
                 f"The pairs of this collection were made otherwise: {', '.join(changed)}.",
                 "Go on with its own settings, or begin a new collection: different pairs must not be mixed.",
             )
-        write_whole(self.folder / "study.json", request.model_dump_json(indent=1).encode())
+        save_whole(self.folder / "study.json", request.model_dump_json(indent=1).encode())
 
     @property
     def pairs(self) -> Path:
@@ -144,7 +144,7 @@ class Study:
             return []
 
     def note(self, notes: Sequence[str]) -> None:
-        write_whole(self.folder / "notes.json", json.dumps(list(notes), ensure_ascii=False).encode())
+        save_whole(self.folder / "notes.json", json.dumps(list(notes), ensure_ascii=False).encode())
 
     # --- pairs as they come ---
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from engines.diffusion.leakage.files import read_array, read_json, write_text
+from engines.diffusion.leakage.files import read_array, read_json
 from engines.diffusion.leakage.requests import RepairRequest
 from engines.diffusion.leakage.studies import Maps, Study
 from engines.errors import ConfigError, DataError
+from engines.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def open_repair(study: Study, request: RepairRequest) -> Repair:
         seen.update(mask.tobytes())
     folder = study.folder / "repairs" / seen.hexdigest()[:16]
     if not (folder / "request.json").is_file():
-        write_text(folder / "request.json", request.model_dump_json())
+        write_whole(folder / "request.json", request.model_dump_json())
     return Repair(folder.name, folder, request)
 
 

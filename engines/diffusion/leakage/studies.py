@@ -23,12 +23,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engines.data.images import load_image
-from engines.diffusion.leakage.files import read_array, read_json, save_picture, write_text
+from engines.diffusion.leakage.files import read_array, read_json, save_picture
 from engines.diffusion.leakage.samples import Mask, find_sample
 from engines.diffusion.places import ModelFolder, find_text_to_image
 from engines.diffusion.squares import middle, square_image
 from engines.diffusion.words import split_words
 from engines.errors import ConfigError, DataError
+from engines.files import write_whole
 from engines.store import Workspace, now
 
 LONGEST_CAPTION = 2000
@@ -225,7 +226,7 @@ def _begin(
         facts = Facts(
             caption=caption, model=model, steps=steps, side=picture.width, source=source, sample=sample, created=now()
         )
-        write_text(folder / "study.json", facts.model_dump_json())  # last: it says that the folder is whole
+        write_whole(folder / "study.json", facts.model_dump_json())  # last: it says that the folder is whole
     return find_study(workspace, study_id)
 
 

@@ -13,6 +13,8 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from engines.miniworld.diffusion.start import begin_with_colours
+
 IMAGE_SIZE = 64
 LATENT_SIZE = 16
 LATENT_CHANNELS = 4
@@ -35,16 +37,18 @@ NOISE: dict[str, Any] = {
 
 def build_autoencoder() -> AutoencoderKL:
     """Pictures [B, 3, 64, 64] in [-1, 1] to latents [B, 4, 16, 16] and back."""
-    return AutoencoderKL(
+    autoencoder = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 32, 64),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
+        norm_num_groups=1,  # small groups would take a picture's own colour and brightness away
         sample_size=IMAGE_SIZE,
         mid_block_add_attention=False,
     )
+    begin_with_colours(autoencoder)
+    return autoencoder
 
 
 def build_unet() -> UNet2DConditionModel:
@@ -54,19 +58,19 @@ def build_unet() -> UNet2DConditionModel:
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
         layers_per_block=1,
-        block_out_channels=(64, 128),
+        block_out_channels=(48, 96),
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
         cross_attention_dim=WIDTH,
-        attention_head_dim=4,
-        norm_num_groups=16,
+        attention_head_dim=3,
+        norm_num_groups=4,
     )
 
 
-def build_text() -> CLIPTextModel:
+def build_text(vocabulary: int = 49408) -> CLIPTextModel:
     """Captions [B, 24] to states [B, 24, 128]."""
     config = CLIPTextConfig(
-        vocab_size=49408,
+        vocab_size=vocabulary,
         hidden_size=WIDTH,
         intermediate_size=4 * WIDTH,
         num_hidden_layers=2,
@@ -77,6 +81,22 @@ def build_text() -> CLIPTextModel:
         pad_token_id=49407,
     )
     return CLIPTextModel(config)
+
+
+def with_all_words(text: CLIPTextModel, words: Tensor) -> CLIPTextModel:
+    """The encoder of a few words, as one of CLIP's whole vocabulary; the other words mean nothing to it.
+
+    Args:
+        text: encoder whose token i is CLIP's token `words[i]`.
+        words: [V] token ids.
+    """
+    whole = build_text()
+    table = whole.get_input_embeddings().weight.detach().clone()
+    table[words] = text.get_input_embeddings().weight.detach().to(table)
+    state = dict(text.state_dict())
+    names = [name for name in state if name.endswith("token_embedding.weight")]
+    whole.load_state_dict({**state, **dict.fromkeys(names, table)})
+    return whole
 
 
 def build_tokenizer() -> CLIPTokenizer:

@@ -31,15 +31,15 @@ class Scenes:
 def sample(rng: np.random.Generator, count: int = 0) -> SceneSpec:
     """A scene of `count` things (drawn by `COUNTS` where 0), never two of the same colour or shape.
 
-    Any colour goes with any shape. Several things are large: on the 16 x 16 maps a small one would be three cells wide.
+    Any colour goes with any shape. All are large: a small one would be three cells wide on the 16 x 16 maps, and the
+    autoencoder leaves too little of its outline to tell a star from a circle.
     """
     count = count or int(rng.choice(3, p=COUNTS)) + 1
     while True:
         pairs = [PAIRS[i] for i in rng.choice(len(PAIRS), count, replace=False)]
         if len({colour for colour, _ in pairs}) == len({shape for _, shape in pairs}) == count:
             break
-    sizes = ("large",) * count if count > 1 else (scenes.SIZES[rng.integers(2)],)
-    things = tuple(Thing(colour, shape, size) for (colour, shape), size in zip(pairs, sizes, strict=True))
+    things = tuple(Thing(colour, shape, "large") for colour, shape in pairs)
     relation = phrases.pick(RELATIONS, rng) if count > 1 else ""
     return SceneSpec(things, relation, phrases.pick(tuple(scenes.BACKGROUNDS), rng))
 

@@ -2,7 +2,7 @@
 
 ``python -m engines.miniworld.diffusion.train --out DIR --minutes 120 --threads 2 --seed 0 [--resume]``
 
-Autoencoder: L1 and a little KL (Rombach et al., arXiv:2112.10752). Then UNet and text encoder together from scratch:
+Autoencoder: L1, L2 and a little KL (Rombach et al., arXiv:2112.10752). Then UNet and text encoder, from scratch:
 DDPM's loss weighted by min-SNR-5 (arXiv:2303.09556). In half of the samples the states behind a caption's end are those
 of an empty caption: else the UNet may read everything from them, since they see the whole caption, and its maps of the
 nouns would mean little. Steps end by the clock, and the step size follows a cosine over it.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engines.files import whole_file
 from engines.miniworld.diffusion import model as mini
 from engines.miniworld.diffusion.pictures import draw, draw_any
 
@@ -49,10 +49,11 @@ class Recipe:
 
     autoencoder_minutes: float = 15.0
     minutes: float = 120.0
-    autoencoder_batch: int = 32
-    batch: int = 64
+    autoencoder_batch: int = 16
+    autoencoder_step_size: float = 1e-3
+    batch: int = 32
     scenes: int = 60_000
-    step_size: float = 8e-4
+    step_size: float = 6e-4
     weight_decay: float = 1e-4
     seed: int = 0
 
@@ -65,13 +66,22 @@ def _clock() -> float:
 class Stage:
     """Modules, optimiser, running average and clock of one stage; the whole state can be saved and restored."""
 
-    def __init__(self, modules: dict[str, nn.Module], recipe: Recipe, minutes: float, file: Path, device: str) -> None:
+    def __init__(
+        self,
+        modules: dict[str, nn.Module],
+        recipe: Recipe,
+        minutes: float,
+        step_size: float,
+        file: Path,
+        device: str,
+    ) -> None:
         self.modules = nn.ModuleDict(modules).to(device)
         self.average = copy.deepcopy(self.modules).requires_grad_(False)
         self.recipe, self.minutes, self.file = recipe, minutes, file
         self.optimiser = torch.optim.AdamW(
-            self.modules.parameters(), recipe.step_size, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
+            self.modules.parameters(), step_size, betas=(0.9, 0.99), weight_decay=recipe.weight_decay
         )
+        self.step_size = step_size
         self.step, self.elapsed, self.resumed = 0, 0.0, 0
 
     @property
@@ -97,7 +107,7 @@ class Stage:
         share = self.share
         factor = share / WARM_UP if share < WARM_UP else (1 + cos(pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
         for group in self.optimiser.param_groups:
-            group["lr"] = self.recipe.step_size * max(factor, LAST_RATE if share > WARM_UP else 1e-2)
+            group["lr"] = self.step_size * max(factor, LAST_RATE if share > WARM_UP else 1e-2)
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.step)
         value = loss(self.step)
         self.optimiser.zero_grad(set_to_none=True)
@@ -120,9 +130,8 @@ class Stage:
             "optimiser": self.optimiser.state_dict(),
             "clock": [self.step, self.elapsed, self.resumed],
         }
-        half_made = self.file.with_suffix(".part")
-        torch.save(state, half_made)
-        os.replace(half_made, self.file)
+        with whole_file(self.file, durable=False) as file:
+            torch.save(state, file)
 
     def restore(self) -> None:
         """Goes on from a saved state, where there is one."""
@@ -140,9 +149,13 @@ class Stage:
 
 
 def autoencoder_loss(autoencoder: AutoencoderKL, pixels: Tensor) -> Tensor:
-    """Mean absolute error of pictures [B, 3, 64, 64] in [-1, 1], and KL of their latents."""
+    """Absolute and squared error of pictures [B, 3, 64, 64] in [-1, 1], and KL of their latents.
+
+    The squared one is for the small things, whose colour is a large error on few pixels.
+    """
     found = autoencoder.encode(pixels).latent_dist
-    return F.l1_loss(autoencoder.decode(found.sample()).sample, pixels) + KL_WEIGHT * found.kl().mean()
+    drawn = autoencoder.decode(found.sample()).sample
+    return F.l1_loss(drawn, pixels) + F.mse_loss(drawn, pixels) + KL_WEIGHT * found.kl().mean()
 
 
 def noise_loss(modules: nn.ModuleDict, scheduler: DDPMScheduler, latents: Tensor, tokens: Tensor) -> Tensor:
@@ -188,8 +201,8 @@ def encode_scenes(autoencoder: AutoencoderKL, recipe: Recipe, file: Path, device
         tokens.append(mini.tokenize(tokenizer, drawn.captions).int())
     together = torch.cat(latents)
     made = {"latents": together, "tokens": torch.cat(tokens), "scale": 1 / float(together.float().std())}
-    torch.save(made, file.with_suffix(".part"))
-    os.replace(file.with_suffix(".part"), file)
+    with whole_file(file, durable=False) as out:
+        torch.save(made, out)
     return made
 
 
@@ -205,12 +218,11 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     parts: dict[str, nn.Module] = {"autoencoder": mini.build_autoencoder()}
-    first = Stage(parts, recipe, recipe.autoencoder_minutes, out / "autoencoder.pt", device)
-    second_parts: dict[str, nn.Module] = {"unet": mini.build_unet(), "text": mini.build_text()}
-    second = Stage(second_parts, recipe, recipe.minutes, out / "unet.pt", device)
+    first = Stage(
+        parts, recipe, recipe.autoencoder_minutes, recipe.autoencoder_step_size, out / "autoencoder.pt", device
+    )
     if resume:
         first.restore()
-        second.restore()
     else:
         (out / "latents.pt").unlink(missing_ok=True)
 
@@ -226,22 +238,29 @@ def train(
     autoencoder.register_to_config(scaling_factor=data["scale"])
     scheduler = DDPMScheduler(**{k: v for k, v in mini.NOISE.items() if k != "set_alpha_to_one"})
     empty = mini.tokenize(mini.build_tokenizer(), [""])
+    # only the captions' own words are trained: a step over CLIP's whole vocabulary would cost a tenth of the time
+    words, numbered = torch.cat([data["tokens"].long(), empty]).unique(return_inverse=True)
+    second_parts: dict[str, nn.Module] = {"unet": mini.build_unet(), "text": mini.build_text(len(words))}
+    second = Stage(second_parts, recipe, recipe.minutes, recipe.step_size, out / "unet.pt", device)
+    if resume:
+        second.restore()
 
     def denoise(step: int) -> Tensor:
         chosen = torch.randint(len(data["latents"]), (recipe.batch,))
         latents = data["latents"][chosen].float().to(device) * data["scale"]
-        tokens = torch.cat([data["tokens"][chosen].long(), empty]).to(device)
+        tokens = torch.cat([numbered[:-1][chosen], numbered[-1:]]).to(device)
         return noise_loss(second.modules, scheduler, latents, tokens)
 
     for loss in second.run(denoise):
         report("unet", second, loss)
-    write(out, autoencoder, second, first, device)
+    write(out, autoencoder, second, first, words, device)
 
 
-def write(out: Path, autoencoder: nn.Module, second: Stage, first: Stage, device: str) -> None:
+def write(out: Path, autoencoder: nn.Module, second: Stage, first: Stage, words: Tensor, device: str) -> None:
     """The pipeline folder of the running averages, and what the training was."""
     average = second.average.eval()
-    mini.save_folder(mini.assemble(autoencoder, average["text"], average["unet"]).to("cpu"), out / "pipeline")
+    text = mini.with_all_words(average["text"].to("cpu"), words)
+    mini.save_folder(mini.assemble(autoencoder, text, average["unet"]).to("cpu"), out / "pipeline")
     clocks = {
         f"{name}_{what}": value
         for name, stage in (("autoencoder", first), ("unet", second))

@@ -28,8 +28,8 @@ from engines.diffusion.golden.settings import RedenoiseSettings
 from engines.diffusion.model import TextToImage
 from engines.errors import BackboneError, ConfigError, DataError
 from tests.diffusion.tiny import Name, tiny_model
+from tests.faults import full_disk
 
-FULL = Path("/dev/full")
 SETTINGS = RedenoiseSettings(steps=2, guidance=3.0)
 PROMPTS = ["a red circle", "a blue star", "a 🐱 on grass"]
 TRIALS = trials(PROMPTS, each=3)
@@ -141,7 +141,7 @@ import sys, time
 from pathlib import Path
 from engines.diffusion.golden import files, pairs
 pairs.SHARD_PAIRS = 2
-whole = files.write_whole
+whole = files.save_whole
 def slow(path, content):
     # The second shard's arrays are half written when the kill comes.
     if path.name == "shard-00001.safetensors":
@@ -149,7 +149,7 @@ def slow(path, content):
         Path(sys.argv[1], "ready").touch()
         time.sleep(600)
     whole(path, content)
-pairs.write_whole = slow
+pairs.save_whole = slow
 from tests.diffusion.golden.test_collect import everything, tiny_model
 everything(Path(sys.argv[1]), tiny_model(), batch=1)
 """
@@ -202,22 +202,15 @@ def test_a_changed_byte_is_noticed(model: TextToImage, tmp_path: Path, suffix: s
     assert everything(tmp_path, model, TRIALS[:2])[-1].pairs == 2
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_what_was_there(model: TextToImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill() -> None:
-        for end in (".safetensors", ".jsonl"):
-            (tmp_path / f"shard-00001{end}.part").symlink_to(FULL)
-
     monkeypatch.setattr(pairs_module, "SHARD_PAIRS", 2)
     everything(tmp_path, model, TRIALS[:2])
     store = opened(tmp_path, model)
-    fill()
-    with pytest.raises(DataError, match="disk is full"):
+    with full_disk(), pytest.raises(DataError, match="disk is full"):
         list(collect(model, Redness(), TRIALS[:6], store, batch=2))
     assert len(store.pairs) == 2
-    assert list(tmp_path.glob("shard-00001*")) == []
-    fill()
-    with pytest.raises(DataError, match="What was saved before is still there"):
+    assert list(tmp_path.glob("*shard-00001*")) == []
+    with full_disk(), pytest.raises(DataError, match="What was saved before is still there"):
         store.__exit__(None, None, None)
     assert len(contents(tmp_path)) == 2
     assert everything(tmp_path, model, TRIALS[:6])[-1].pairs == 6

@@ -16,8 +16,8 @@ from engines.diffusion.golden.checkpoint import load_npnet, read_npnet, save_npn
 from engines.diffusion.golden.npnet import NPNet, NPNetConfig
 from engines.diffusion.golden.svd_branch import SvdBranch
 from engines.errors import BackboneError, ConfigError, DataError
+from tests.faults import full_disk
 
-FULL = Path("/dev/full")
 SMALL: dict[str, Any] = {"height": 8, "width": 8, "tokens": 3, "text_width": 4, "residual": "small"}
 
 
@@ -127,13 +127,11 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
         load_npnet(tmp_path / "none.safetensors")
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_the_earlier_file(tmp_path: Path) -> None:
     network, path = NPNet(NPNetConfig(**SMALL)), tmp_path / "npnet.safetensors"
     save_npnet(network, path)
     before = path.read_bytes()
-    (tmp_path / "npnet.safetensors.part").symlink_to(FULL)
-    with pytest.raises(DataError, match="disk is full"):
+    with full_disk(), pytest.raises(DataError, match="disk is full"):
         save_npnet(awake(network), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

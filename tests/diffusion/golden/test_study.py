@@ -6,7 +6,6 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +25,8 @@ from engines.errors import Cancelled, ConfigError, DataError
 from engines.jobs import JobContext, find_kind
 from engines.store import Workspace
 from tests.diffusion.tiny import tiny_pipeline
+from tests.faults import full_disk
 
-FULL = Path("/dev/full")
 PROMPTS = "\n".join(scene_prompts(4))
 TRAINING = {"epochs": 2, "batch": 4, "held_out": 0.5, "margin": None}
 Ask = Callable[..., Study]
@@ -243,16 +242,14 @@ def test_nan_costs_the_pair_and_nothing_else(ws: Workspace, ask: Ask, monkeypatc
     assert found.pairs == 3
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_said_and_nothing_is_lost(ws: Workspace, ask: Ask) -> None:
     study = ask()
     with pytest.raises(Cancelled):
         work(ws, "golden-collect", study, Impatient(ws, 2))
     kept = contents(study)
     last = trials(PROMPTS.splitlines(), each=3)[-1]
-    part = study.picture(key_of(last.prompt, last.seed), "golden").with_suffix(".png.part")
-    part.symlink_to(FULL)
-    with pytest.raises(DataError, match="The disk is full"):
+    picture = study.picture(key_of(last.prompt, last.seed), "golden").name
+    with full_disk(picture), pytest.raises(DataError, match="The disk is full"):
         work(ws, "golden-collect", study)
     assert kept.items() < contents(study).items()
     assert len(study.shown()) == 11

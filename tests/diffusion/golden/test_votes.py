@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from engines.diffusion.golden.files import add_line, write_whole
+from engines.diffusion.golden.files import add_line, save_whole
 from engines.diffusion.golden.judged import Judgement, about
 from engines.diffusion.golden.votes import Votes
 from engines.errors import ConfigError
@@ -18,7 +18,7 @@ from engines.errors import ConfigError
 def judged(folder: Path, count: int, without: int = -1) -> Judgement:
     """A judgement of made-up images; that of number `without` could not be made from golden noise."""
     judgement = Judgement(folder, ["standard", "golden", "NPNet"], {"clip": "CLIP"}, count, True, "")
-    write_whole(folder / "about.json", about(judgement))
+    save_whole(folder / "about.json", about(judgement))
     for number in range(count):
         for kind in judgement.kinds:
             if (number, kind) != (without, "golden"):
