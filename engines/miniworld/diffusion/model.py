@@ -76,9 +76,9 @@ def build_text(vocabulary: int = 49408) -> CLIPTextModel:
         num_hidden_layers=2,
         num_attention_heads=4,
         max_position_embeddings=TOKENS,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=49407,
+        bos_token_id=vocabulary - 2,  # the last two, of the whole vocabulary and of any part that has both
+        eos_token_id=vocabulary - 1,
+        pad_token_id=vocabulary - 1,
     )
     return CLIPTextModel(config)
 
