@@ -38,7 +38,7 @@ class ChoicePanel:
                 self.upload = gr.File(
                     label="A picture of your own (PNG, JPEG, TIFF, DICOM …)",
                     file_types=IMAGE_FILES,
-                    height=140,
+                    height=170,
                     elem_id="leakage-upload",
                 )
             with gr.Column(scale=1, min_width=240):
