@@ -187,6 +187,8 @@ def test_half_precision_learns_about_the_same(name: Name) -> None:
             for part in (model.unet, *model.text_encoders):
                 part.half()
         state = begin(model, settings={"steps": 1, "attention_steps": 3})
+        if half:  # else a cell between two clusters may fall to the other one
+            state.background = found[0].background
         list(repair(model, state))
         found.append(state)
     whole, halved = found
@@ -194,8 +196,8 @@ def test_half_precision_learns_about_the_same(name: Name) -> None:
     moved, apart = whole.tokens[0][0] - start, halved.tokens[0][0] - whole.tokens[0][0]
     assert float(moved.abs().mean()) > 1e-3
     assert float(apart.abs().mean()) < 0.3 * float(moved.abs().mean())
-    for ours, theirs in zip(halved.updates, whole.updates, strict=True):
-        assert ours.losses == pytest.approx(theirs.losses, abs=0.01)
+    for lossy, exact in zip(halved.updates, whole.updates, strict=True):
+        assert lossy.losses == pytest.approx(exact.losses, abs=0.01)
     assert halved.null_losses == pytest.approx(whole.null_losses, rel=0.02)
     assert halved.tokens[0][0].dtype == torch.float32
 
