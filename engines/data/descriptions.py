@@ -111,7 +111,7 @@ def write_descriptions(workspace: Workspace, dataset_id: int, file: Path) -> dic
     with workspace.session() as session:
         found = {each.name: list(map(str, each.descriptions)) for each in _dataset(session, dataset_id).classes}
     if not file.parent.is_dir():
-        raise DataError(f"“{file.name}” cannot be written: its folder is not there.", "Choose another folder.")
+        raise DataError(f"“{file.name}” cannot be written.", "Choose another folder.", f"{file.parent} is not there")
     try:
         write_whole(file, json.dumps(found, ensure_ascii=False, indent=2) + "\n")
     except OSError as error:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 
 from engines.data import ImportReport, ImportRequest, ensure_thumbnail, import_dataset, importer, thumbnail_path
 from engines.errors import Cancelled, DataError
+from engines.files import write_whole
 from engines.store import Dataset, Sample, Workspace
 
 Picture = Callable[..., bytes]
@@ -243,14 +244,14 @@ class TestNothingHalf:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         source = pack(tree({"cat": 10}), tmp_path / "pets.zip")
-        written, write = iter(range(100)), Path.write_bytes
+        written = iter(range(100))
 
-        def write_bytes(path: Path, data: bytes) -> int:
+        def write(path: Path, data: bytes, *, durable: bool) -> None:
             if next(written) == 5:
                 raise OSError(number, os.strerror(number))
-            return write(path, data)
+            write_whole(path, data, durable=durable)
 
-        monkeypatch.setattr(Path, "write_bytes", write_bytes)
+        monkeypatch.setattr("engines.data.importer.write_whole", write)
         with pytest.raises(
             DataError, match=r"disk of the workspace is full, so nothing was imported\. Free some space"
         ):
