@@ -38,7 +38,7 @@ def whole_file(
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:  # not that `path` is taken, which `put` may say
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
-    part = path.with_name(f".{path.name[:80]}.{uuid4().hex}{PART}")
+    part = path.with_name(f".{path.name[:48]}.{uuid4().hex}{PART}")
     try:
         with part.open("xb") as file:
             yield file

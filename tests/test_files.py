@@ -50,9 +50,12 @@ def test_a_taken_name_can_be_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [place]
 
 
-def test_a_long_name(tmp_path: Path) -> None:
-    write_whole(tmp_path / ("n" * 250), b"x")
-    assert len(list(tmp_path.iterdir())) == 1
+@pytest.mark.parametrize("letter", ["n", "猫", "🔬"])
+def test_a_long_name(tmp_path: Path, letter: str) -> None:
+    """As long as file systems allow, which count bytes."""
+    place = tmp_path / (letter * (255 // len(letter.encode())))
+    write_whole(place, b"x")
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_a_kill_leaves_no_torn_file(tmp_path: Path) -> None:
