@@ -7,13 +7,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from engines.files import whole_file
 from engines.store import Workspace
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,16 @@ def kept(workspace: Workspace, kind: str, key: str) -> Findings | None:
 
 def _file(workspace: Workspace, kind: str, key: str) -> Path:
     return workspace.folder("inspections") / kind / f"{key}.npz"
+
+
+def kept_about(
+    workspace: Workspace, kind: str, run_id: str, answers: TypeAdapter[Answer], version: int
+) -> Answer | None:
+    """The answer about a run; None where there is none yet, or one by another definition."""
+    found = kept(workspace, kind, run_id) if run_id.isalnum() else None
+    if found is None or found.values.get("version") != version:
+        return None
+    try:
+        return answers.validate_python(found.values)
+    except ValidationError:
+        return None

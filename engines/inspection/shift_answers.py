@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from engines.inspection.keeping import keep, kept
+from engines.inspection.keeping import keep, kept_about
 from engines.store import Workspace
 
 KIND = "shift"
@@ -141,13 +141,7 @@ _answers = TypeAdapter(ShiftAnswer)
 
 def read_shift(workspace: Workspace, run_id: str) -> ShiftAnswer | None:
     """The shift of a run; None where it was not computed yet, or by another definition."""
-    found = kept(workspace, KIND, run_id) if run_id.isalnum() else None
-    if found is None or found.values.get("version") != VERSION:
-        return None
-    try:
-        return _answers.validate_python(found.values)
-    except ValidationError:
-        return None
+    return kept_about(workspace, KIND, run_id, _answers, VERSION)
 
 
 def keep_shift(workspace: Workspace, answer: ShiftAnswer) -> None:

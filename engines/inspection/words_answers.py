@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from engines.inspection.keeping import keep, kept
+from engines.inspection.keeping import keep, kept_about
 from engines.store import Workspace
 
 KIND = "words"
@@ -88,13 +88,7 @@ _answers = TypeAdapter(WordsAnswer)
 
 def read_words(workspace: Workspace, run_id: str) -> WordsAnswer | None:
     """What the prompt of a run says; None where it was not computed yet, or by another definition."""
-    found = kept(workspace, KIND, run_id) if run_id.isalnum() else None
-    if found is None or found.values.get("version") != VERSION:
-        return None
-    try:
-        return _answers.validate_python(found.values)
-    except ValidationError:
-        return None
+    return kept_about(workspace, KIND, run_id, _answers, VERSION)
 
 
 def keep_words(workspace: Workspace, answer: WordsAnswer) -> None:
