@@ -246,8 +246,8 @@ def test_sentences_that_people_wrote(backbone: Backbone, tmp_path: Path) -> None
     method.descriptions = [["dark skin", "an irregular border"], []]
     method.fit(IMAGES[None], UNKNOWN)
     first = backbone.encode_text(["dark skin", "an irregular border"]).mean(dim=0)
-    assert torch.allclose(method.text[0], first, atol=1e-6)
-    assert torch.allclose(method.text[1], backbone.encode_text(["a picture of a a mole."])[0], atol=1e-6)
+    assert torch.allclose(method.text[0], first, atol=1e-5)  # alone and among others, sums are rounded differently
+    assert torch.allclose(method.text[1], backbone.encode_text(["a picture of a a mole."])[0], atol=1e-5)
     assert torch.equal(load_prompt(method.save(tmp_path), backbone).text_features(), method.text_features())
 
 
