@@ -20,6 +20,7 @@ from engines.diffusion.leakage.sentences import change_sentence, leak_sentence, 
 from engines.diffusion.leakage.studies import STEPS, Study, find_study, study_file, study_sample, word_number
 from engines.diffusion.places import SHIPPED
 from engines.diffusion.settings import EditSettings, RepairSettings
+from engines.diffusion.words import adjectives_of
 from engines.errors import ConfigError
 from engines.prompts.settings import parse
 from engines.store import Workspace
@@ -88,6 +89,9 @@ def repair(
     steps: StepsOption = STEPS,
     mask: MaskOption = None,
     masks: Annotated[bool, typer.Option("--masks", help="Bind the words to their masks (LocInv).")] = False,
+    adjectives: Annotated[
+        bool, typer.Option("--adjectives", help="With --masks: bind the word before each object, such as “red”, too.")
+    ] = False,
     settings: SetOption = None,
     slicing: SlicingOption = False,
     cpu: CpuOption = False,
@@ -101,8 +105,10 @@ def repair(
     ws = opened(workspace)
     study = _study(ws, picture, caption, model, steps, mask)
     chosen: RepairSettings = parse(RepairSettings, {**parse_settings(settings or []), "steps": steps}, "the repair")
+    words = _numbers(study, word)
+    bound = adjectives_of(study.words, words) if adjectives else {}
     request = RepairRequest(
-        study=study.id, words=_numbers(study, word), masks=masks, settings=chosen, **_machine(slicing, cpu)
+        study=study.id, words=words, masks=masks, adjectives=bound, settings=chosen, **_machine(slicing, cpu)
     )
     done = wait(ws, [jobs.submit(ws, "leakage-repair", request)], quiet=as_json)[0].result
     found = find_repair(study, done["repair"])

@@ -17,6 +17,7 @@ from engines.diffusion.leakage.repairs import Repair, open_repair, repairs
 from engines.diffusion.leakage.requests import RepairRequest
 from engines.diffusion.leakage.studies import Study
 from engines.diffusion.settings import RepairSettings
+from engines.diffusion.words import adjectives_of
 
 LEAD = "The chosen words learn to look at different places, away from the background. The picture itself stays."
 _FIELDS = RepairSettings.model_fields
@@ -64,6 +65,12 @@ class RepairPanel:
                     info="Where every chosen word has a mask: stronger than keeping words apart.",
                     elem_id="leakage-bind",
                 )
+                self.adjectives = gr.Checkbox(
+                    False,
+                    label="Bind adjectives, too",
+                    info="With masks: the word before a chosen one, “red” in “red ring”, learns the same place.",
+                    elem_id="leakage-adjectives",
+                )
         self.progress = live_html(elem_id="leakage-repair-progress")
         with gr.Row():
             with gr.Column(scale=3, min_width=420):
@@ -71,7 +78,7 @@ class RepairPanel:
             with gr.Column(scale=1, min_width=240):
                 self.preview = gr.HTML(elem_id="leakage-preview", apply_default_css=False)
         self.told = gr.HTML(elem_id="leakage-told", apply_default_css=False)
-        self.asked = [self.updates, self.guidance, self.schedule, self.masks]
+        self.asked = [self.updates, self.guidance, self.schedule, self.masks, self.adjectives]
         self.live = [self.curves, self.preview]
 
     def begin(self, study: Study, words: Sequence[int], machine: Mapping[str, Any], asked: Sequence[Any]) -> bool:
@@ -80,9 +87,12 @@ class RepairPanel:
         Raises:
             ConfigError: words or masks are missing.
         """
-        updates, guidance, schedule, masks = asked
+        updates, guidance, schedule, masks, adjectives = asked
         settings = RepairSettings(schedule=schedule, guidance=float(guidance), attention_steps=int(updates))
-        request = RepairRequest(study=study.id, words=list(words), masks=bool(masks), settings=settings, **machine)
+        bound = adjectives_of(study.words, words) if adjectives else {}
+        request = RepairRequest(
+            study=study.id, words=list(words), masks=bool(masks), adjectives=bound, settings=settings, **machine
+        )
         found = open_repair(study, request)
         if found.finished:
             found.touch()

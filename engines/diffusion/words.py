@@ -11,6 +11,40 @@ from engines.errors import ConfigError
 
 _APART = re.compile(r"""[^\s,.;:!?()\[\]{}"“”„«»…]+""")
 _EDGES = "'’`´-–—*_/\\<>|"
+_ARTICLES = {
+    "a",
+    "an",
+    "the",
+    "this",
+    "that",
+    "these",
+    "those",
+    "its",
+    "his",
+    "her",
+    "their",
+    "my",
+    "some",
+    "no",
+    "one",
+}
+_BETWEEN = {
+    "and",
+    "or",
+    "with",
+    "without",
+    "of",
+    "in",
+    "on",
+    "at",
+    "by",
+    "to",
+    "from",
+    "near",
+    "under",
+    "over",
+    "behind",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +112,15 @@ class Caption:
 def split_words(caption: str) -> list[str]:
     """The words of a caption in their order, without punctuation; an emoji is a word."""
     return [caption[begin:end] for begin, end in _spans(caption)]
+
+
+def adjectives_of(words: Sequence[str], nouns: Sequence[int]) -> dict[int, int]:
+    """Number of each noun: of the word before it, where that may be its adjective, such as “red” in “a red ring”."""
+    return {
+        noun: noun - 1
+        for noun in nouns
+        if noun > 0 and noun - 1 not in nouns and words[noun - 1].casefold() not in _ARTICLES | _BETWEEN
+    }
 
 
 def read_caption(caption: str, tokenizer: Any, room: int) -> Caption:

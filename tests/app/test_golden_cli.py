@@ -92,6 +92,9 @@ def test_a_killed_worker_leaves_no_torn_shard_and_another_goes_on(places: tuple[
     settings = CollectSettings(steps=8, each=12, batch=2)
     prompts = "a red circle\na blue star on grass"
     study = create(ws, StudyRequest(model=str(models / "tiny"), prompts=prompts, scorer="scenes", settings=settings))
+    torn = study.picture("0123", "golden").with_name(".0123-golden.png.4567.part")  # of a kill before this one
+    torn.parent.mkdir()
+    torn.write_bytes(b"PNG")
     job_id = jobs.submit(ws, "golden-collect", {"study": study.id})
     _until(lambda: len(study.shown()) > 2)
     engine = EngineFile(ws.path).read()

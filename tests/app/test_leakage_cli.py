@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from engines import jobs
+from engines.diffusion.leakage.repairs import find_repair
+from engines.diffusion.leakage.studies import find_study
 from engines.store import Workspace
 from tests.diffusion.tiny import tiny_pipeline
 
@@ -51,6 +53,10 @@ def test_a_sample_is_looked_at_repaired_and_edited(say: Say, home: Path) -> None
     repaired = json.loads(out)
     assert repaired["chosen"] == [2, 6]
     assert set(repaired["figures_after"]) == {"2", "6"}
+    code, out, err = say("repair", *SAMPLE, "--set", "attention_steps=2", "--masks", "--adjectives", "--json")
+    assert code == 0, err
+    study = find_study(Workspace.open(home / "clinic"), repaired["study"])
+    assert find_repair(study, json.loads(out)["repair"]).request.adjectives == {2: 1, 6: 5}  # red circle, blue star
     edit = ("edit", repaired["study"], "--to", "a red heart and a blue star on grass", "--out", str(home / "edited"))
     code, out, err = say(*edit)
     assert code == 0, err
@@ -72,6 +78,7 @@ def test_what_cannot_be_done_is_said(say: Say, tmp_path: Path) -> None:
         (("maps", str(tmp_path / "thread.png"), "--caption", "a thread", "--model", "tiny"), "most would be cut off"),
         (("maps", str(tmp_path / "none.png"), "--caption", "a thread", "--model", "tiny"), "none.png"),
         (("repair", *SAMPLE, "--set", "attention_steps=-1"), "attention_steps"),
+        (("repair", *SAMPLE, "--adjectives"), "Adjectives can be bound with masks only"),
         (("edit", "0123456789abcdef", "--to", "a heart"), "no such picture under study"),
     ):
         code, _, err = say(*arguments)

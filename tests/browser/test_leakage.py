@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from engines.diffusion.leakage.repairs import repairs
+from engines.diffusion.leakage.studies import studies
 from engines.store import Job, JobState, Workspace
 from tests.browser.conftest import Workbench
 from tests.diffusion.tiny import tiny_pipeline
@@ -141,3 +143,14 @@ def test_an_own_picture_needs_a_caption_and_its_mask_is_painted(leaking: Workben
     page.wait_for_timeout(1000)
     page.locator("#leakage-mask-keep").click()
     expect(page.locator("#leakage-maps")).to_contain_text("on the cell itself", timeout=LONG)
+
+    open_fold(page, "#leakage-repair-advanced", "#leakage-updates input[type=number]")
+    page.locator("#leakage-updates input[type=number]").fill("2")
+    page.locator("#leakage-adjectives input").check()
+    page.locator("#leakage-repair").click()
+    expect(page.locator(".toast-body")).to_contain_text("Bind the words to masks, too")
+    page.locator("#leakage-bind input").check()
+    page.locator("#leakage-repair").click()
+    expect(page.locator("#leakage-told")).to_contain_text("“cell” now keeps", timeout=LONG)
+    made = [repair.request for study in studies(leaking.workspace) for repair in repairs(study)]
+    assert {2: 1} in [request.adjectives for request in made]  # “grey” belongs to “cell”

@@ -188,6 +188,8 @@ def test_masks_are_drawn_taken_back_and_bind_words(study: Study, model: TextToIm
     assert study.figures()[str(STAR)][0]["own"] != pytest.approx(drawn)
     with pytest.raises(ConfigError, match="no mask for “red”"):
         open_repair(study, request(study, words=[1], masks=True))
+    with pytest.raises(ConfigError, match="Adjectives can be bound with masks only"):
+        open_repair(study, request(study, adjectives={STAR: STAR - 1}))
     with pytest.raises(ConfigError, match="mask is empty"):
         study.draw(STAR, np.zeros((8, 8), bool))
 

@@ -16,7 +16,7 @@ from engines.diffusion.attention import AttentionRecorder
 from engines.diffusion.dynamic import cross_maps
 from engines.diffusion.loading import load_text_to_image
 from engines.diffusion.model import CLEAN, Conditions, TextToImage, guide, memory_watched
-from engines.diffusion.words import read_caption, split_words
+from engines.diffusion.words import adjectives_of, read_caption, split_words
 from engines.errors import BackboneError, ConfigError
 from tests.diffusion.tiny import Name, thin_unet, tiny_model, tiny_pipeline, tokenizer
 
@@ -169,6 +169,21 @@ def test_words_that_are_not_in_the_caption_are_told(model: TextToImage, name: st
         model.caption("a cat and a dermatofibroma").find(name)
     with pytest.raises(ConfigError, match="caption"):
         model.caption("").find("cat")
+
+
+@pytest.mark.parametrize(
+    ("caption", "nouns", "expected"),
+    [
+        ("a red circle and a blue star on grass", [2, 6], {2: 1, 6: 5}),
+        ("red circle", [1], {1: 0}),
+        ("a circle and the star", [1, 4], {}),  # an article is no adjective
+        ("cat dog", [0, 1], {}),  # a chosen word is none, either; before the first there is nothing
+    ],
+)
+def test_the_word_before_an_object_may_be_its_adjective(
+    caption: str, nouns: list[int], expected: dict[int, int]
+) -> None:
+    assert adjectives_of(split_words(caption), nouns) == expected
 
 
 @settings(deadline=None)

@@ -55,7 +55,7 @@ def test_equals_released_code(released: GOPro) -> None:
     for name, value in method.loss_terms(VIEWS, LABELS).items():
         assert_close(value, CASE, f"loss_{name}")
     assert_close(method.loss(VIEWS, LABELS), CASE, "loss")
-    # The bias of rho adds one number to all of a word's dimensions, which every layer norm of the tower takes away again.
+    # The bias of rho adds one number to all dimensions of a word, which every layer norm of the tower takes away again.
     check_training(method, CASE, pixels=VIEWS, zero=["simproj.linear.bias", "prompt_learner.rho.bias"])
 
 

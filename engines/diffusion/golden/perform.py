@@ -66,6 +66,7 @@ def collect_pairs(study: Study, watch: Watch = Watch()) -> None:
     wanted = trials(prompts.texts, request.settings.each, request.settings.seed)
     with PairStore(study.pairs, how) as store:
         shown = {each.key for each in study.shown()}
+        study.drop_torn()
         for number, pair in enumerate(store.pairs):  # kept, but not shown any more before the work was stopped
             if key_of(pair.prompt, pair.seed) not in shown:
                 _show(study, pair, store.arrays(number).pictures)

@@ -27,6 +27,7 @@ from engines.diffusion.golden.files import add_line, read_lines, save_whole
 from engines.diffusion.golden.settings import CollectSettings, RedenoiseSettings
 from engines.diffusion.golden.statistics import Comparison, compare
 from engines.errors import ConfigError, DataError
+from engines.files import PART
 from engines.store import Workspace, new_id, now
 
 BEST, LAST = "npnet.safetensors", "last.safetensors"
@@ -156,6 +157,11 @@ class Study:
     def picture(self, key: str, kind: str) -> Path:
         """The image of the `original` or of the `golden` noise of a pair."""
         return self.folder / "shown" / f"{key}-{kind}.png"
+
+    def drop_torn(self) -> None:
+        """Removes pictures of pairs that a killed program left half written; for the one who collects."""
+        for torn in (self.folder / "shown").glob(f"*{PART}"):
+            torn.unlink(missing_ok=True)
 
     def shown(self) -> list[Shown]:
         """The pairs in the order in which they were made, each once."""

@@ -72,7 +72,7 @@ def open_repair(study: Study, request: RepairRequest) -> Repair:
     """Begin, or find again, the repair with these settings.
 
     Raises:
-        ConfigError: a word is not in the caption, or one has no mask where masks are wanted.
+        ConfigError: a word is not in the caption, one has no mask where masks are wanted, or adjectives have none.
     """
     settings = request.settings.model_copy(update={"steps": study.facts.steps})
     request = request.model_copy(update={"settings": settings})
@@ -80,6 +80,8 @@ def open_repair(study: Study, request: RepairRequest) -> Repair:
     for number in [*request.words, *request.adjectives.values()]:
         if not 0 <= number < len(words):
             raise ConfigError("A chosen word is not in the caption.", "Choose the words anew.")
+    if request.adjectives and not request.masks:
+        raise ConfigError("Adjectives can be bound with masks only.", "Bind the words to masks, too.")
     missing = [words[number] for number in request.words if request.masks and study.mask_file(number) is None]
     if missing:
         raise ConfigError(
