@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PASSWORD = "PROMPTLOUPE_PASSWORD"
 LARGEST_UPLOAD = "20gb"
+QUEUE_LOOK = 0.01
+"""Seconds between Gradio's looks at its queue; its own millisecond keeps an idle machine awake."""
 
 
 def prepare_environment(workspace: Path) -> None:
@@ -73,9 +75,11 @@ def launch(
 
     gr.set_static_paths([str(workspace.folder("thumbnails")), str(display_folder(workspace))])
     pictures = groups_folder(workspace), enhancers_folder(workspace)
+    demo.queue(default_concurrency_limit=8)
+    demo._queue.sleep_when_free = QUEUE_LOOK
     options: dict[str, Any] = {"auth": lambda _, word: hmac.compare_digest(word.encode(), password.encode())}
     try:
-        _, url, _ = demo.queue(default_concurrency_limit=8).launch(
+        _, url, _ = demo.launch(
             server_name=host,
             server_port=port,
             share=False,

@@ -41,6 +41,7 @@ SETTINGS = {
     # Nobody looks at dask's own measurements, and they keep an idle machine awake.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.tick.interval": "500ms",
 }
 
 logger = logging.getLogger("promptloupe.engine")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import app.main
-from app.main import is_loopback, main, prepare_environment, wake_engine
+from app.main import QUEUE_LOOK, build, is_loopback, launch, main, prepare_environment, wake_engine
 from engines import jobs
 from engines.errors import JobError
 from engines.store import Workspace
@@ -48,6 +48,15 @@ def test_the_environment_keeps_gradio_on_this_machine(tmp_path: Path, monkeypatc
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert Path(os.environ["GRADIO_TEMP_DIR"]).is_relative_to(tmp_path)
+
+
+def test_an_idle_workbench_does_not_look_a_thousand_times_a_second(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "ws")
+    demo = build(workspace)
+    assert 0 < demo._queue.sleep_when_free < QUEUE_LOOK  # a Gradio that names it otherwise would not hear us
+    launch(demo, workspace)
+    assert demo._queue.sleep_when_free == QUEUE_LOOK
+    demo.close()
 
 
 def test_an_engine_that_does_not_start_is_told(

@@ -37,8 +37,9 @@ SWITCHES = [
     "--disable-background-networking",
     "--disable-component-update",
     "--no-first-run",
-    "--use-angle=swiftshader",
+    "--use-angle=swiftshader",  # WebGL without a graphics card
     "--enable-unsafe-swiftshader",
+    "--disable-gpu-compositing",  # which would put pages together with it, too: a third more work for nothing
     "--use-fake-device-for-media-stream",  # a camera that shows a test picture
     "--use-fake-ui-for-media-stream",
 ]
