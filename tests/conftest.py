@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from app.chromium import find_chromium
+from engines.store import Workspace
 
 # One thread a test: spinning threads of several processes slow each other down tenfold on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +29,23 @@ def chromium_path() -> Path:
     if path is None:
         pytest.skip(NO_BROWSER)
     return path
+
+
+@pytest.fixture(scope="session")
+def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a workspace that nobody writes to: making its tables once saves a second a test."""
+    folder = tmp_path_factory.mktemp("template") / "workspace"
+    Workspace.open(folder).close()
+    return folder
+
+
+@pytest.fixture
+def workspace(empty_workspace: Path, tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace."""
+    shutil.copytree(empty_workspace, tmp_path / "workspace")
+    opened = Workspace.open(tmp_path / "workspace")
+    yield opened
+    opened.close()
 
 
 class OneBrowser(LoadScopeScheduling):

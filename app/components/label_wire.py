@@ -11,6 +11,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field
 
 from app.components.words import moment
+from engines.labelling import Said
 from engines.store import Occasion, Verdict
 
 AT_ONCE = 500
@@ -33,20 +34,10 @@ class ForPicture(BaseModel):
     sample: int
 
 
-class Given(BaseModel):
-    """One verdict as the page sends it; `engines.labelling.Entry` says what the parts mean."""
+class Given(Said):
+    """One verdict as the page sends it."""
 
     sample: int
-    verdict: Verdict
-    class_id: int | None = None
-    comment: str = ""
-    event: str
-    seen: int | None = None
-    round_id: int | None = None
-    occasion: Occasion = Occasion.READING
-    seconds: float | None = None
-    aids: dict[str, Any] = {}
-    model: str = ""
 
 
 class Keep(Asker):

@@ -13,7 +13,7 @@ from engines.labelling.recognise import find_image
 from engines.labelling.rows import Standing, history, standing
 from engines.labelling.settings import LabelSettings, label_settings, save_label_settings
 from engines.labelling.undo import Change, OvertakenError, redo, undo, undoable
-from engines.labelling.verdicts import Conflict, Entry, Receipt, record, record_all
+from engines.labelling.verdicts import Conflict, Entry, Receipt, Said, record, record_all
 
 __all__ = [
     "Agreement",
@@ -35,6 +35,7 @@ __all__ = [
     "PoolAnswers",
     "Receipt",
     "RoundProgress",
+    "Said",
     "Standing",
     "Task",
     "adjudication_tasks",

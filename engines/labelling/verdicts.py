@@ -26,14 +26,9 @@ LONGEST_EVENT = 36
 LONGEST_MODEL = 40
 
 
-class Entry(BaseModel):
-    """A verdict as the page sends it."""
+class Said(BaseModel):
+    """What a reader said of an image, and how it came about."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    dataset_id: int
-    sample_id: int
-    annotator: str
     verdict: Verdict
     class_id: int | None = None
     comment: str = ""
@@ -46,6 +41,16 @@ class Entry(BaseModel):
     seconds: float | None = None
     aids: dict[str, Any] = {}
     model: str = ""
+
+
+class Entry(Said):
+    """A verdict to be recorded."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_id: int
+    sample_id: int
+    annotator: str
 
 
 @dataclass(frozen=True)

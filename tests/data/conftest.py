@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,6 @@ from sqlalchemy import func, select
 
 from engines.data import ImportReport, ImportRequest, import_dataset
 from engines.store import Dataset, Sample, Workspace
-
-
-@pytest.fixture(scope="session")
-def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a workspace that nobody writes to: making its tables once saves a second a test."""
-    folder = tmp_path_factory.mktemp("template") / "workspace"
-    Workspace.open(folder).close()
-    return folder
-
-
-@pytest.fixture
-def workspace(empty_workspace: Path, tmp_path: Path) -> Iterator[Workspace]:
-    shutil.copytree(empty_workspace, tmp_path / "workspace")
-    opened = Workspace.open(tmp_path / "workspace")
-    yield opened
-    opened.close()
 
 
 def encode(image: Image.Image, format: str = "PNG", **how: Any) -> bytes:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,21 +90,6 @@ class Clinic:
             session.add(added)
             session.flush()
             return added.id
-
-
-@pytest.fixture(scope="session")
-def empty_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template") / "workspace"
-    Workspace.open(folder).close()
-    return folder
-
-
-@pytest.fixture
-def workspace(empty_workspace: Path, tmp_path: Path) -> Iterator[Workspace]:
-    shutil.copytree(empty_workspace, tmp_path / "workspace")
-    opened = Workspace.open(tmp_path / "workspace")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
