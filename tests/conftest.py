@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from app.chromium import find_chromium
@@ -17,6 +18,9 @@ from engines.store import Workspace
 
 # One thread a test: spinning threads of several processes slow each other down tenfold on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 NO_BROWSER = "skipped: no browser"
 _chromium = cache(find_chromium)

@@ -62,11 +62,11 @@ def _carry_out(context: JobContext, job: Job) -> None:
     try:
         kind = find_kind(job.kind)
         result = kind.run(context, kind.parse(job.payload))
+        context.log("Done")  # who sees that a job has ended finds all of its log
         context.flush()
         with workspace.session() as session:
             session.execute(update(Job).where(Job.id == job.id).values(result=result))
             finish(session, job.id, JobState.DONE)
-        context.log("Done")
     except Cancelled:
         context.log("Cancelled")
         context.flush()

@@ -144,6 +144,8 @@ def test_an_own_picture_needs_a_caption_and_its_mask_is_painted(leaking: Workben
     page.locator("#leakage-mask-keep").click()
     expect(page.locator("#leakage-maps")).to_contain_text("on the cell itself", timeout=LONG)
 
+    page.locator("#leakage-masks button.label-wrap").first.click()  # an editor on show draws all the time
+    expect(canvas).to_be_hidden()
     open_fold(page, "#leakage-repair-advanced", "#leakage-updates input[type=number]")
     page.locator("#leakage-updates input[type=number]").fill("2")
     page.locator("#leakage-adjectives input").check()
