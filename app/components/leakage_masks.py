@@ -25,7 +25,13 @@ class MaskPanel:
     def __init__(self, context: AppContext) -> None:
         self.context, self.workspace = context, context.workspace
         with gr.Accordion("Draw or correct a mask", open=False, elem_id="leakage-masks"):
-            self.word = gr.Dropdown([], label="Object of the word", interactive=True, elem_id="leakage-mask-word")
+            self.word = gr.Dropdown(
+                [],
+                label="Object of the word",
+                info="Choose a word, paint over its object, keep the mask.",
+                interactive=True,
+                elem_id="leakage-mask-word",
+            )
             self.editor = gr.ImageEditor(
                 type="numpy",
                 format="png",
@@ -37,6 +43,7 @@ class MaskPanel:
                 canvas_size=(SIDE, SIDE),
                 height=640,
                 label="Paint over the object",
+                visible=False,  # while it is there it draws all the time, and slows the page without a graphics card
                 elem_id="leakage-editor",
             )
             with gr.Row(elem_classes="pl-actions"):
@@ -56,8 +63,9 @@ class MaskPanel:
                 raise ConfigError("No mask was drawn for this word.", "Draw one first.")
             return self._put(study_id, chosen, word, None, shown)
 
-        context.listen(self.word.input, self.open, [study, self.word], self.editor)
-        context.listen(self.keep.click, keep, [study, words, self.word, self.editor], outputs)
+        context.listen(self.word.change, self.open, [study, self.word], self.editor)
+        kept = context.listen(self.keep.click, keep, [study, words, self.word, self.editor], outputs)
+        kept.success(lambda: None, outputs=self.word, show_progress="hidden", api_visibility="private")
         done = context.listen(self.drop.click, drop, [study, words, self.word], outputs)
         done.then(self.open, [study, self.word], self.editor, show_progress="hidden", api_visibility="private")
 
@@ -66,10 +74,10 @@ class MaskPanel:
         offered = [(study.words[number], number) for number in words] if study else []
         return gr.update(choices=offered, value=None)
 
-    def open(self, study_id: Any, word: Any) -> Any:
-        """The picture to paint on, with the mask so far."""
+    def open(self, study_id: Any, word: Any) -> dict[str, Any]:
+        """The picture to paint on, with the mask so far; no editor where no word is chosen."""
         if not isinstance(word, int) or not study_id:
-            return None
+            return gr.update(value=None, visible=False)
         study = find_study(self.workspace, str(study_id))
         with Image.open(study.image) as image:
             ground = np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
@@ -78,7 +86,7 @@ class MaskPanel:
         if mask is not None:
             large = Image.fromarray(mask.astype(np.uint8) * 255).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             layer[np.asarray(large) > 127] = 255
-        return {"background": ground, "layers": [layer], "composite": None}
+        return gr.update(value={"background": ground, "layers": [layer], "composite": None}, visible=True)
 
     def _put(self, study_id: Any, chosen: Any, word: Any, mask: Any, shown: Shown) -> list[Any]:
         if not isinstance(word, int):
