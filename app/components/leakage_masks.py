@@ -43,7 +43,6 @@ class MaskPanel:
                 canvas_size=(SIDE, SIDE),
                 height=640,
                 label="Paint over the object",
-                visible=False,  # while it is there it draws all the time, and slows the page without a graphics card
                 elem_id="leakage-editor",
             )
             with gr.Row(elem_classes="pl-actions"):
@@ -63,9 +62,8 @@ class MaskPanel:
                 raise ConfigError("No mask was drawn for this word.", "Draw one first.")
             return self._put(study_id, chosen, word, None, shown)
 
-        context.listen(self.word.change, self.open, [study, self.word], self.editor)
-        kept = context.listen(self.keep.click, keep, [study, words, self.word, self.editor], outputs)
-        kept.success(lambda: None, outputs=self.word, show_progress="hidden", api_visibility="private")
+        context.listen(self.word.input, self.open, [study, self.word], self.editor)
+        context.listen(self.keep.click, keep, [study, words, self.word, self.editor], outputs)
         done = context.listen(self.drop.click, drop, [study, words, self.word], outputs)
         done.then(self.open, [study, self.word], self.editor, show_progress="hidden", api_visibility="private")
 
@@ -74,10 +72,10 @@ class MaskPanel:
         offered = [(study.words[number], number) for number in words] if study else []
         return gr.update(choices=offered, value=None)
 
-    def open(self, study_id: Any, word: Any) -> dict[str, Any]:
-        """The picture to paint on, with the mask so far; no editor where no word is chosen."""
+    def open(self, study_id: Any, word: Any) -> Any:
+        """The picture to paint on, with the mask so far."""
         if not isinstance(word, int) or not study_id:
-            return gr.update(value=None, visible=False)
+            return None
         study = find_study(self.workspace, str(study_id))
         with Image.open(study.image) as image:
             ground = np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS))
@@ -86,7 +84,7 @@ class MaskPanel:
         if mask is not None:
             large = Image.fromarray(mask.astype(np.uint8) * 255).resize((SIDE, SIDE), Image.Resampling.NEAREST)
             layer[np.asarray(large) > 127] = 255
-        return gr.update(value={"background": ground, "layers": [layer], "composite": None}, visible=True)
+        return {"background": ground, "layers": [layer], "composite": None}
 
     def _put(self, study_id: Any, chosen: Any, word: Any, mask: Any, shown: Shown) -> list[Any]:
         if not isinstance(word, int):
