@@ -39,7 +39,7 @@ SWITCHES = [
     "--no-first-run",
     "--use-angle=swiftshader",  # WebGL without a graphics card
     "--enable-unsafe-swiftshader",
-    "--disable-gpu-compositing",  # which would put pages together with it, too: a third more work for nothing
+    "--disable-gpu-compositing",  # which would put pages together with it, too: more work for nothing
     "--use-fake-device-for-media-stream",  # a camera that shows a test picture
     "--use-fake-ui-for-media-stream",
 ]
