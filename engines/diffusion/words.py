@@ -11,40 +11,11 @@ from engines.errors import ConfigError
 
 _APART = re.compile(r"""[^\s,.;:!?()\[\]{}"“”„«»…]+""")
 _EDGES = "'’`´-–—*_/\\<>|"
-_ARTICLES = {
-    "a",
-    "an",
-    "the",
-    "this",
-    "that",
-    "these",
-    "those",
-    "its",
-    "his",
-    "her",
-    "their",
-    "my",
-    "some",
-    "no",
-    "one",
-}
-_BETWEEN = {
-    "and",
-    "or",
-    "with",
-    "without",
-    "of",
-    "in",
-    "on",
-    "at",
-    "by",
-    "to",
-    "from",
-    "near",
-    "under",
-    "over",
-    "behind",
-}
+_NO_ADJECTIVE = re.compile(
+    "a|an|the|this|that|these|those|its|his|her|their|my|some|no|one"
+    "|and|or|with|without|of|in|on|at|by|to|from|near|under|over|behind",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +90,7 @@ def adjectives_of(words: Sequence[str], nouns: Sequence[int]) -> dict[int, int]:
     return {
         noun: noun - 1
         for noun in nouns
-        if noun > 0 and noun - 1 not in nouns and words[noun - 1].casefold() not in _ARTICLES | _BETWEEN
+        if noun > 0 and noun - 1 not in nouns and not _NO_ADJECTIVE.fullmatch(words[noun - 1])
     }
 
 

@@ -55,8 +55,10 @@ def test_a_sample_is_looked_at_repaired_and_edited(say: Say, home: Path) -> None
     assert set(repaired["figures_after"]) == {"2", "6"}
     code, out, err = say("repair", *SAMPLE, "--set", "attention_steps=2", "--masks", "--adjectives", "--json")
     assert code == 0, err
-    study = find_study(Workspace.open(home / "clinic"), repaired["study"])
+    workspace = Workspace.open(home / "clinic")
+    study = find_study(workspace, repaired["study"])
     assert find_repair(study, json.loads(out)["repair"]).request.adjectives == {2: 1, 6: 5}  # red circle, blue star
+    workspace.close()
     edit = ("edit", repaired["study"], "--to", "a red heart and a blue star on grass", "--out", str(home / "edited"))
     code, out, err = say(*edit)
     assert code == 0, err
