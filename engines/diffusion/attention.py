@@ -33,7 +33,8 @@ class AttentionRecorder:
     """Records attention while it is entered; the UNet's answers stay the same to rounding.
 
     Layers whose image is not one of `sides` keep the UNet's own, faster attention, which never forms probabilities.
-    Calls are counted, not gradients, so a frozen UNet is recorded as well.
+    Calls are counted, not gradients, so a frozen UNet is recorded as well. It can be entered again and again: the UNet
+    is searched for its layers only once.
 
         with AttentionRecorder(unet, sides=[16]) as recorder:
             unet(latents, step, states)
@@ -48,17 +49,20 @@ class AttentionRecorder:
     def __init__(self, unet: UNet2DConditionModel, sides: Iterable[int], kinds: Iterable[Kind] = ("cross",)) -> None:
         self.unet, self.sides, self.kinds = unet, frozenset(sides), frozenset(kinds)
         self.recorded: list[Recorded] = []
+        layers = {name: layer for name, layer in unet.named_modules() if isinstance(layer, Attention)}
+        self._layers = [(layer, name, kind) for name, layer in layers.items() if (kind := kind_of(name)) in self.kinds]
 
     def __enter__(self) -> Self:
-        self._before = dict(self.unet.attn_processors)
-        recording = {name: _Processor(self, name, own) for name, own in self._before.items()}
-        self.unet.set_attn_processor(recording)
+        self._before = [layer.get_processor() for layer, _, _ in self._layers]
+        for (layer, name, kind), own in zip(self._layers, self._before, strict=True):
+            layer.set_processor(_Processor(self, name, kind, own))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.unet.set_attn_processor(self._before)
+        for (layer, _, _), own in zip(self._layers, self._before, strict=True):
+            layer.set_processor(own)
 
     def take(self) -> list[Recorded]:
         """What was recorded since the last time, in the order of running."""
@@ -80,13 +84,16 @@ class AttentionRecorder:
         return mean.unflatten(1, (side, side))
 
 
+def kind_of(layer: str) -> Kind:
+    """Of a layer, by its name: diffusers calls self-attention attn1 and cross-attention attn2."""
+    return "cross" if layer.endswith("attn2") else "self"
+
+
 class _Processor:
     """Stands in for a layer's own processor."""
 
-    def __init__(self, recorder: AttentionRecorder, name: str, own: Any) -> None:
-        self.recorder, self.own = recorder, own
-        self.layer = name.removesuffix(".processor")
-        self.kind: Kind = "cross" if self.layer.endswith("attn2") else "self"
+    def __init__(self, recorder: AttentionRecorder, layer: str, kind: Kind, own: Any) -> None:
+        self.recorder, self.own, self.layer, self.kind = recorder, own, layer, kind
 
     def __call__(
         self,
@@ -97,7 +104,7 @@ class _Processor:
         **options: Any,
     ) -> Tensor:
         side = round(hidden_states.shape[1] ** 0.5)
-        if self.kind not in self.recorder.kinds or side not in self.recorder.sides:
+        if side not in self.recorder.sides:
             given: Tensor = self.own(attn, hidden_states, encoder_hidden_states, attention_mask, **options)
             return given
 

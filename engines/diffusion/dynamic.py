@@ -74,10 +74,11 @@ class DynamicTokens:
             schedule: how long, and how.
         """
         optimizer = torch.optim.AdamW(self._rows, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-        descent = Descent(optimizer, model.unet.dtype)
+        descent = Descent(optimizer, model.dtype)
+        reader = MapReader(model, latents, level, schedule.whole)
         for _ in range(schedule.steps):
             with torch.enable_grad():
-                maps = cross_maps(model, latents, level, model.encode(self.spliced()), schedule.whole)
+                maps = reader.read(model.encode(self.spliced()))
                 losses = objective.measure(maps)
                 satisfied = objective.satisfied(losses, schedule.pace)
                 if not satisfied:
@@ -87,29 +88,36 @@ class DynamicTokens:
                 return
 
 
-def cross_maps(model: TextToImage, latents: Tensor, level: int, conditions: Conditions, whole: bool = False) -> Tensor:
-    """Cross-attention [side, side, T] of one image, averaged over heads and layers.
+class MapReader:
+    """Reads the cross-attention of one image at one level of noise, as often as wanted.
 
     The UNet is left behind the last layer that is read: in Stable Diffusion 1 at 512 pixels the two largest blocks are
-    spared.
+    spared. Between two readings it is as it was.
 
     Args:
         model: frozen.
         latents: [1, C, h, w] at `level`.
         level: timestep.
-        conditions: one row; gradients flow back to them.
         whole: run the UNet to its end all the same.
     """
-    side = model.map_side(latents)
-    read = [name for name, seen in model.attention_layers(latents.shape[-1], "cross").items() if seen == side]
-    handle = None if whole else model.unet.get_submodule(read[-1]).register_forward_hook(_leave)
-    try:
-        with AttentionRecorder(model.unet, [side]) as recorder, suppress(_Left):
-            model.predict(latents, level, conditions)
-    finally:
-        if handle:
-            handle.remove()
-    return recorder.word_maps()[0].float()
+
+    def __init__(self, model: TextToImage, latents: Tensor, level: int, whole: bool = False) -> None:
+        self._model, self._latents, self._level = model, latents, level
+        side = model.map_side(latents)
+        read = [name for name, seen in model.attention_layers(latents.shape[-1], "cross").items() if seen == side]
+        self._last = None if whole else model.unet.get_submodule(read[-1])
+        self._recorder = AttentionRecorder(model.unet, [side])
+
+    def read(self, conditions: Conditions) -> Tensor:
+        """Maps [side, side, T], averaged over heads and layers; gradients flow back to the conditions, one row."""
+        handle = self._last and self._last.register_forward_hook(_leave)
+        try:
+            with self._recorder, suppress(_Left):
+                self._model.predict(self._latents, self._level, conditions)
+        finally:
+            if handle:
+                handle.remove()
+        return self._recorder.word_maps()[0].float()
 
 
 class _Left(Exception):  # noqa: N818 - a way out, not an error

@@ -75,7 +75,7 @@ class EmptyPrompt:
             schedule: how long, and how.
         """
         optimizer = torch.optim.Adam([self._states], lr=schedule.learning_rate)
-        descent = Descent(optimizer, model.unet.dtype)
+        descent = Descent(optimizer, model.dtype)
         least, best = math.inf, self._states.detach().clone()
         for number in range(schedule.steps + schedule.best):
             with torch.enable_grad():

@@ -75,6 +75,12 @@ class TextToImage:
         return torch.device(self.unet.device)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The UNet's. Not `unet.dtype`, which walks through all its parameters at every call."""
+        weights: Tensor = self.unet.conv_in.weight
+        return weights.dtype
+
+    @property
     def factor(self) -> int:
         """Pixels to a side of one latent."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
@@ -176,7 +182,7 @@ class TextToImage:
             timestep: which level of noise they have.
             conditions: B rows.
         """
-        dtype = self.unet.dtype
+        dtype = self.dtype
         added = None
         if conditions.pooled is not None:
             height, width = (side * self.factor for side in latents.shape[-2:])

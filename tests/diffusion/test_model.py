@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.diffusion.attention import AttentionRecorder
-from engines.diffusion.dynamic import cross_maps
+from engines.diffusion.dynamic import MapReader
 from engines.diffusion.loading import load_text_to_image
 from engines.diffusion.model import CLEAN, Conditions, TextToImage, guide, memory_watched
 from engines.diffusion.words import adjectives_of, read_caption, split_words
@@ -132,9 +132,9 @@ def test_maps_are_those_that_a_whole_run_records() -> None:
     handle = model.unet.conv_out.register_forward_hook(lambda *_: ends.append(True))
     with torch.no_grad():
         conditions = model.encode(["a cat"])
-        whole = cross_maps(model, latents, 501, conditions, whole=True)
+        whole = MapReader(model, latents, 501, whole=True).read(conditions)
         assert len(ends) == 1
-        torch.testing.assert_close(cross_maps(model, latents, 501, conditions), whole)
+        torch.testing.assert_close(MapReader(model, latents, 501).read(conditions), whole)
         assert len(ends) == 1
         with AttentionRecorder(model.unet, [16]) as recorder:
             model.predict(latents, 501, conditions)
