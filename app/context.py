@@ -55,10 +55,25 @@ class AppContext:
     """The one clock of the page: it ticks every second."""
     routes: frozenset[str]
     """Addresses of all pages there are."""
+    loads: list[Any] = field(default_factory=list)
+    """What is called when the page opens."""
 
     def on_load(self, fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
-        """Call `fn` whenever the page is opened or reloaded. Keep it under 100 ms."""
-        return self.blocks.load(tell_errors(fn), inputs, outputs, show_progress="hidden", api_visibility="private")
+        """Call `fn` whenever the page is opened or reloaded. Keep it under 100 ms.
+
+        Until it has answered, the page takes no clicks: what a click shows would be overwritten by what comes late.
+        """
+        event = self.blocks.load(
+            tell_errors(fn), inputs, outputs, concurrency_limit=None, show_progress="hidden", api_visibility="private"
+        )
+        event.then(None, js="() => window.promptloupe.loaded()", api_visibility="private")
+        self.loads.append(event)
+        return event
+
+    def hold_until_loaded(self) -> None:
+        """Called once, when the page knows all its `loads`."""
+        count = len(self.loads)
+        self.blocks.load(None, js=f"() => window.promptloupe.loading({count})", api_visibility="private")
 
     def on_tick(self, fn: Callable[..., Any], inputs: Any = None, outputs: Any = None) -> Any:
         """Call `fn` every second while the page is open. Keep it under 50 ms; return `gr.skip()` for no change."""

@@ -69,6 +69,7 @@ def _frame(workspace: Workspace, blocks: gr.Blocks, found: FoundPage, pages: Seq
         return _look(workspace)
 
     context.on_load(look, outputs=[status, drawer])
+    context.hold_until_loaded()
     context.on_tick(look, outputs=[status, drawer])
     context.listen(drawer.action, act, outputs=[status, drawer], every=True)
 

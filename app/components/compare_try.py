@@ -10,6 +10,7 @@ import gradio as gr
 
 from app.components.compare import Compared
 from app.components.html import Html, notice, section, tag
+from app.components.latest import Turn, latest
 from app.components.run_page import picture
 from app.context import AppContext, tell_errors
 from engines.errors import PromptloupeError
@@ -125,15 +126,17 @@ class TryIt:
         def show(dataset: Any, keys: Any, file: Any, wanted: Any, rule: Any) -> Html:
             return self.ask(found(dataset, keys), file, wanted, rule) if file else WAITING
 
-        told, how = tell_errors(show), [self.looking, self.rule]
-        self.upload.change(told, [*chosen, self.upload, *how], self.answer, **SHORT)
-        self.camera.change(told, [*chosen, self.camera, *how], self.answer, **SHORT)
+        told, how, turns = tell_errors(latest(show)), [self.looking, self.rule], gr.State(Turn())
+        self.upload.change(told, [turns, *chosen, self.upload, *how], self.answer, **SHORT)
+        self.camera.change(told, [turns, *chosen, self.camera, *how], self.answer, **SHORT)
 
         def again(dataset: Any, keys: Any, file: Any, shot: Any, wanted: Any, rule: Any) -> Html:
             return show(dataset, keys, file or shot, wanted, rule)
 
         for part in (self.looking, self.rule):
-            part.input(tell_errors(again), [*chosen, self.upload, self.camera, *how], self.answer, **SHORT)
+            part.input(
+                tell_errors(latest(again)), [turns, *chosen, self.upload, self.camera, *how], self.answer, **SHORT
+            )
 
     def ask(self, found: Sequence[Compared], file: Any, wanted: Any = OWN, rule: Any = "relevance") -> Html:
         """What the chosen prompts say of an image file; a sentence where it is none."""

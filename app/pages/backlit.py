@@ -12,6 +12,7 @@ from app.components.backlit_save import SavePanel
 from app.components.backlit_train import TrainPanel
 from app.components.backlit_viewer import viewer
 from app.components.html import Html, notice, page_title
+from app.components.latest import Turn, latest
 from app.components.live import live_html, pressed
 from app.components.plot import drawn, plot
 from app.context import AppContext, Page, tell_errors
@@ -61,7 +62,7 @@ class _EnhanceTab:
     def __init__(self, context: AppContext) -> None:
         self.context, self.workspace = context, context.workspace
         self.kept = context.remembered("backlit", {})
-        self.group, self.place = gr.State(""), gr.State(0)
+        self.group, self.place, self.turns = gr.State(""), gr.State(0), gr.State(Turn())
         self.opening = OpenPanel(context)
         self.empty = live_html(views.empty(), elem_id="backlit-empty")
         with gr.Column(visible=False) as self.body:
@@ -165,8 +166,9 @@ class _EnhanceTab:
         self._look(event.then)
 
     def _look(self, event: Any) -> None:
-        shown = [self.told, self.viewer, self.numbers, self.light, self.contact, self.kept]
-        event(tell_errors(self.look), [*self.asked, self.wanted, self.truth], [*shown, self.consent], **SLOW)
+        shown = [self.told, self.viewer, self.numbers, self.light, self.contact, self.kept, self.consent]
+        look = latest(self.look, len(shown))  # or an earlier photo would stand under the name of this one
+        event(tell_errors(look), [self.turns, *self.asked, self.wanted, self.truth], shown, **SLOW)
 
     def look(
         self, group: Any, place: int, left: str, right: str, strength: float, consent: bool, wanted: bool, truth: str

@@ -86,6 +86,7 @@
     else {
       // A button names its own key: <button data-key="ArrowRight">, or a Gradio button with the class pl-key-n.
       const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+      if (document.body.hasAttribute('data-loading')) return;
       const button = document.querySelector(`[data-key="${CSS.escape(name)}"]:not(:disabled), .pl-key-${CSS.escape(name)}:not(:disabled)`);
       if (!button) return;
       button.click();
@@ -97,5 +98,19 @@
   const theme = address || localStorage.getItem(STORED);
   if (theme) setTheme(theme === 'dark' ? 'dark' : 'light');
 
-  window.promptloupe = {setQuery};
+  // A page that opens asks the server what to show. A click before these answers would be undone by them.
+  const PATIENCE = 10000; // milliseconds: a server that does not answer must not freeze the page
+  let awaited = 0;
+  function loading(count) {
+    awaited = count;
+    document.body.toggleAttribute('data-loading', true);
+    setTimeout(ready, PATIENCE);
+  }
+  function loaded() {
+    awaited -= 1;
+    if (awaited <= 0) ready();
+  }
+  const ready = () => document.body.removeAttribute('data-loading');
+
+  window.promptloupe = {setQuery, loading, loaded};
 })();

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import TimeoutError as TooLate
 
 from app.shell import find_pages
 from tests.browser.conftest import Workbench
@@ -78,3 +79,29 @@ def test_the_tour_has_six_steps_and_can_be_skipped_and_repeated(page: Page, work
     expect(page.locator(".pl-tour-step:visible")).to_contain_text("Step 1 of 6")
     page.get_by_role("button", name="Skip the tour").click()
     expect(begin).to_be_visible()
+
+
+def test_a_page_takes_no_clicks_before_it_knows_what_to_show(page: Page, workbench: Workbench) -> None:
+    held: list[Route] = []
+    holding = True
+    page.route("**/queue/join*", lambda route: held.append(route) if holding else route.continue_())
+    page.goto(workbench.url + "backlit")
+    button = page.locator("#backlit-open")
+    expect(button).to_be_visible()
+    expect(page.locator("body")).to_have_attribute("data-loading", "")
+    with pytest.raises(TooLate):
+        button.click(timeout=1500)
+    holding = False
+    for route in held:
+        route.continue_()
+    expect(page.locator("body")).not_to_have_attribute("data-loading", "")
+    button.click()
+    expect(page.get_by_text("Nothing was chosen yet.")).to_be_visible()
+
+
+def test_a_server_that_does_not_answer_gives_the_page_free(page: Page, workbench: Workbench) -> None:
+    page.route("**/queue/join*", lambda route: None)
+    page.goto(workbench.url + "backlit")
+    expect(page.locator("body")).to_have_attribute("data-loading", "")
+    expect(page.locator("body")).not_to_have_attribute("data-loading", "")
+    page.unroute_all(behavior="ignoreErrors")
