@@ -220,6 +220,7 @@ METRICS = {
 def edited(study: Study, found: EditFolder, record: dict[str, Any]) -> Html:
     """An edit three ways: each beside the picture under a divider, with its metrics and its file."""
     source = Picture("Before", file_url(study.image))
+    middle = 100 * (record.get("middle") or 0.5)  # half of the object is seen before, and half after
     cells = []
     for way, name in WAYS.items():
         file = found.picture(way)
@@ -234,7 +235,7 @@ def edited(study: Study, found: EditFolder, record: dict[str, Any]) -> Html:
         rows = [
             tag("tr", tag("td", words), tag("td", _said(record["ways"][way][key]))) for key, words in METRICS.items()
         ]
-        compared = wipe(source, Picture("Edited", file_url(file)), name)
+        compared = wipe(source, Picture("Edited", file_url(file)), name, middle)
         cells.append(tag("div", tag("h3", name), compared, tag("table", tag("tbody", *rows)), link, data_way=way))
     outside = record["measured"] == "outside"
     where = "outside the object that was edited" if outside else "on the whole picture, because no mask is known"

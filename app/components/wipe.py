@@ -17,13 +17,14 @@ class Picture:
     """Address that the page may load, `data:` included."""
 
 
-def wipe(left: Picture, right: Picture, name: str) -> Html:
+def wipe(left: Picture, right: Picture, name: str, at: float = 50) -> Html:
     """Left of the divider `left` is seen, right of it `right`.
 
     The divider stays where it was when the HTML is drawn again under the same `name` (moved by `static/wipe.js`).
 
     Args:
         name: what the two show; the divider is called so, and no two on a page share it.
+        at: where the divider is until it is moved, in percent from the left.
     """
     label = f"{name}: divider between {left.title} and {right.title}"
     return tag(
@@ -35,9 +36,10 @@ def wipe(left: Picture, right: Picture, name: str) -> Html:
             tag("i", class_="pl-wipe-divider", aria_hidden="true"),
             tag("span", left.title, class_="pl-wipe-title", aria_hidden="true"),
             tag("span", right.title, class_="pl-wipe-title right", aria_hidden="true"),
-            tag("input", type="range", min=0, max=100, step="any", value=50, aria_label=label, title="Drag to compare"),
+            tag("input", type="range", min=0, max=100, step="any", value=at, aria_label=label, title="Drag to compare"),
             class_="pl-wipe-stage",
         ),
         class_="pl-wipe",
+        style=f"--pl-wipe: {at:g}%",
         data_wipe=name,
     )

@@ -143,7 +143,9 @@ function forward() {
 }
 
 async function refresh() {
-  const here = session, before = here.changes, answer = await insist('look', here.request, () => session === here);
+  const here = session, before = here?.changes;
+  if (!here) return null;  // left while somebody waited
+  const answer = await insist('look', here.request, () => session === here);
   // An answer from before a verdict was kept would bring its image back.
   if (!answer || answer.problem || session !== here || busy() || here.changes !== before) return null;
   take(answer);

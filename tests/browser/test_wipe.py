@@ -55,6 +55,14 @@ def test_mouse_and_keyboard_move_the_divider(wiped: Page) -> None:
     assert left_of_the_divider(wiped) > 0.98
 
 
+def test_a_divider_begins_where_it_is_wanted(wiped: Page) -> None:
+    sides = [picture_url(Image.new("RGB", (64, 48), colour)) for colour in (WHITE, BLUE)]
+    drawn = wipe(Picture("Before", sides[0]), Picture("After", sides[1]), "Another", at=20)
+    wiped.evaluate("html => { document.querySelector('main').innerHTML = html; }", drawn)
+    assert left_of_the_divider(wiped) == pytest.approx(0.2, abs=0.02)
+    assert wiped.get_by_role("slider").input_value() == "20"
+
+
 def test_a_divider_stays_when_the_page_is_drawn_again(wiped: Page) -> None:
     wiped.get_by_role("slider").focus()
     for _ in range(4):

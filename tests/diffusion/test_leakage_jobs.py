@@ -210,6 +210,12 @@ def test_an_edit_is_made_three_ways_and_each_file_says_that_it_is_synthetic(
     assert record is not None
     assert set(record["ways"]) == set(WAYS)
     assert record["measured"] == "outside"
+    mask = study.mask(2)
+    assert mask is not None
+    left = int(record["middle"] * study.facts.side)
+    assert (
+        abs(mask[:, :left].sum() - mask[:, left + 1 :].sum()) < mask.sum() / 10
+    )  # of the object, as much on both sides
     for way in WAYS:
         with Image.open(found.picture(way)) as picture:
             assert picture.size == (study.facts.side,) * 2

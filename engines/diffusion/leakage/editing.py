@@ -148,6 +148,7 @@ def _measured(
     return {
         "request": request.model_dump(mode="json"),
         "measured": "whole" if mask is None else "outside",
+        "middle": None if mask is None else float((np.nonzero(mask)[1].mean() + 0.5) / mask.shape[1]),
         "by": judge.name if judge else "",
         "why_not": why,
         "ways": ways,

@@ -36,7 +36,9 @@ class EditFolder:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """`{"request", "seconds", "measured": where, "by": model, "ways": {way: metrics}}`; None before it ends."""
+        """`{"request", "seconds", "measured": where, "middle": of the edited object, as a share of the width, if known,
+        "by": model, "ways": {way: metrics}}`; None before it ends.
+        """
         return read_json(self.folder / "edit.json")
 
 
