@@ -216,6 +216,8 @@ METRICS = {
     ),
 }
 
+UNITS = {"psnr": " dB"}
+
 
 def edited(study: Study, found: EditFolder, record: dict[str, Any]) -> Html:
     """An edit three ways: each beside the picture under a divider, with its metrics and its file."""
@@ -233,7 +235,8 @@ def edited(study: Study, found: EditFolder, record: dict[str, Any]) -> Html:
             class_="pl-button small",
         )
         rows = [
-            tag("tr", tag("td", words), tag("td", _said(record["ways"][way][key]))) for key, words in METRICS.items()
+            tag("tr", tag("td", words), tag("td", _said(record["ways"][way][key], UNITS.get(key, ""))))
+            for key, words in METRICS.items()
         ]
         compared = wipe(source, Picture("Edited", file_url(file)), name, middle)
         cells.append(tag("div", tag("h3", name), compared, tag("table", tag("tbody", *rows)), link, data_way=way))
@@ -242,12 +245,19 @@ def edited(study: Study, found: EditFolder, record: dict[str, Any]) -> Html:
     judge = f" Pictures and captions are judged by {record['by']}." if record["by"] else f" {record['why_not']}"
     return tag(
         "div",
-        tag("p", f"“{study.facts.caption}” became “{record['request']['prompt']}”.", class_="pl-sentence"),
+        tag("p", _edit_sentence(study, record["request"]), class_="pl-sentence"),
         tag("div", *cells, class_="pl-ways"),
         tag("p", f"What was kept is measured {where}.{judge}", class_="pl-quiet"),
         class_="pl-edited",
     )
 
 
-def _said(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}"
+def _edit_sentence(study: Study, request: dict[str, Any]) -> str:
+    if request["kind"] != "weight":
+        return f"“{study.facts.caption}” became “{request['prompt']}”."
+    changes = (f"“{study.words[int(word)]}” now counts {by:g} times as much" for word, by in request["weights"].items())
+    return f"In “{study.facts.caption}”, {' and '.join(changes)}."
+
+
+def _said(value: float | None, unit: str) -> str:
+    return "–" if value is None else (f"{value:.3f}" if abs(value) < 1 else f"{value:.1f}") + unit

@@ -89,8 +89,16 @@ def test_a_sample_is_looked_at_repaired_and_edited(leaking: Workbench, page: Pag
     with Image.open(io.BytesIO(Path(saved.value.path()).read_bytes())) as picture:
         assert picture.info["synthetic"] == "true"
 
+    edited = page.locator("#leakage-edited")
+    expect(edited).to_contain_text("dB")
+    page.get_by_text("weaken or strengthen a word").click()
+    page.locator("#leakage-weight-word input").click()
+    page.get_by_role("option", name="star", exact=True).click()
+    page.locator("#leakage-edit").click()
+    expect(edited).to_contain_text(f"In “{CAPTION}”, “star” now counts 2 times as much.", timeout=LONG)
+
     page.reload()  # nothing is lost
-    expect(page.locator("#leakage-edited .pl-wipe")).to_have_count(3)
+    expect(edited.locator(".pl-wipe")).to_have_count(3)
     expect(words.get_by_role("button", name="star", exact=True)).to_have_attribute("aria-pressed", "true")
     step = maps.locator("[data-part=step]")
     before = maps.locator("canvas").first.evaluate("canvas => canvas.toDataURL()")

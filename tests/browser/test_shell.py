@@ -35,7 +35,8 @@ def test_no_page_is_wider_than_the_window(page: Page, workbench: Workbench, widt
         page.goto(workbench.url + route)
         expect(page.locator("#pl-main h1")).to_be_visible()
         expect(page.locator("#pl-status .pl-pill")).to_be_visible()
-        page.wait_for_timeout(500)
+        expect(page.locator("body")).not_to_have_attribute("data-loading", "")
+        page.wait_for_timeout(300)  # figures draw themselves
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, route
 
 
