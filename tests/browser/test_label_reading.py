@@ -30,6 +30,8 @@ from tests.browser.conftest import HARMFUL, PATIENCE, WINDOW, Workbench, watch, 
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 _numbers = itertools.count(1)
+ASKED = "**/component_server/**"
+"""What the reading screen says to the server."""
 
 
 def reader_page(workspace: Workspace) -> gr.Blocks:
@@ -557,11 +559,30 @@ def test_two_readers_at_once(batch: Callable[..., Batch], page: Page, browser: B
     other.context.close()
 
 
+def intercept(page: Page, handle: Callable[[Route], None]) -> None:
+    """Have a test answer what the reading screen says to the server, and wait until the browser really asks it.
+
+    Chromium takes a moment: on a busy machine a key pressed at once still reached the server.
+    """
+    probes: list[str] = []
+
+    def either(route: Route) -> None:
+        if "probe" in route.request.url:
+            probes.append(route.request.url)
+            route.fulfill(status=204)
+        else:
+            handle(route)
+
+    page.route(ASKED, either)
+    while not probes:
+        page.evaluate("fetch('favicon.ico?/component_server/probe').then(() => {})")
+
+
 def test_a_server_that_is_gone_for_a_while(batch: Callable[..., Batch], page: Page) -> None:
     cells = batch(6)
     cells.open(page)
     assert shown(page) == cells.samples[0]
-    page.route("**/component_server/**", lambda route: route.abort())
+    intercept(page, lambda route: route.abort())
     page.keyboard.press("2")
     expect(part(page, "trouble-said")).to_contain_text("Not saved yet: “lymphocyte”.")
     expect(part(page, "trouble-said")).to_contain_text("does not answer")
@@ -571,7 +592,7 @@ def test_a_server_that_is_gone_for_a_while(batch: Callable[..., Batch], page: Pa
     expect(part(page, "trouble-said")).to_contain_text("Not saved yet: “lymphocyte”, “monocyte”.")
     page.keyboard.press("f")
     expect(part(page, "before")).to_contain_text("Then press F again")
-    page.unroute("**/component_server/**")
+    page.unroute(ASKED)
     expect_shown(page, cells.samples[1])
     expect(part(page, "trouble")).to_be_hidden()
     assert [row.class_id for row in cells.rows()] == cells.classes[1:3]
@@ -582,11 +603,11 @@ def test_a_step_back_while_the_verdict_is_on_its_way(batch: Callable[..., Batch]
     cells = batch(6)
     cells.open(page)
     press(page, "1")
-    page.route("**/component_server/**", lambda route: route.abort())
+    intercept(page, lambda route: route.abort())
     page.keyboard.press("2")
     expect(part(page, "trouble")).to_be_visible()
     page.keyboard.press("z")
-    page.unroute("**/component_server/**")
+    page.unroute(ASKED)
     expect(part(page, "before")).to_contain_text("Taken back: lymphocyte.")
     expect_shown(page, cells.samples[1])
     assert [(row.verdict, row.sample_id) for row in cells.rows()[1:]] == [
@@ -611,7 +632,7 @@ def test_an_answer_that_got_lost_doubles_nothing(batch: Callable[..., Batch], pa
         else:
             route.continue_()
 
-    page.route("**/component_server/**", lose_once)
+    intercept(page, lose_once)
     press(page, "1")
     assert lost
     assert len(cells.rows()) == 1
@@ -624,14 +645,14 @@ def test_a_verdict_outlives_a_reload_while_the_server_is_gone(batch: Callable[..
     cells = batch(6)
     cells.open(page)
     shown(page)
-    page.route("**/component_server/**", lambda r: r.abort() if asks_for(r, "keep") else r.continue_())
+    intercept(page, lambda r: r.abort() if asks_for(r, "keep") else r.continue_())
     page.keyboard.press("3")
     expect(part(page, "trouble")).to_be_visible()
     page.keyboard.press("2")
     page.reload()
     expect(part(page, "trouble")).to_be_visible()
     assert cells.rows() == []
-    page.unroute("**/component_server/**")
+    page.unroute(ASKED)
     expect_shown(page, cells.samples[1])
     first = cells.samples[0]
     assert [(row.sample_id, row.class_id) for row in cells.rows()] == [
