@@ -53,7 +53,11 @@ _MEASURES: list[tuple[str, str, str, str]] = [
 
 
 def empty() -> Html:
-    return empty_state(GALLERY, "Your photo before and after will stand here. Drop photos above, or name a folder.")
+    return empty_state(
+        GALLERY,
+        "Your photo before and after will stand here. Drop photos above, or name a folder.",
+        action("Try it with sample photos", "samples"),
+    )
 
 
 def methods_offered(workspace: Workspace) -> list[tuple[str, str]]:

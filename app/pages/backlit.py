@@ -18,6 +18,7 @@ from app.components.plot import drawn, plot
 from app.context import AppContext, Page, tell_errors
 from engines.enhance.choices import choices
 from engines.enhance.groups import read_group
+from engines.enhance.sample_photos import sample_group
 from engines.errors import PromptloupeError
 
 PAGE = Page(
@@ -100,7 +101,8 @@ class _EnhanceTab:
         controls = [self.left, self.right, self.strength, self.wanted, self.methods]
         self.look_behind(context.on_load(self.begin, self.kept, [*frame, *controls]))
         found = gr.State("")
-        for event in self.opening.listen(found):
+        samples = context.listen(self.empty.action, lambda: sample_group(self.workspace).id, None, found)
+        for event in [*self.opening.listen(found), samples]:
             self.look_behind(event.success(tell_errors(self.open_group), found, frame, **QUIET))
         self.look_behind(context.listen(self.pager.action, self.turn, self.group, frame, every=True))
         changes = [self.left.input, self.right.input, self.strength.release, self.consent.input, self.wanted.input]

@@ -193,9 +193,8 @@ def _status(workspace: Workspace, held: Glance) -> Html:
         ),
         ("Free disk", f"{workspace.free_bytes() / 1e9:.0f} GB"),
     ]
-    facts = cards(
-        [(number(held.datasets), "data sets"), (number(held.images), "images"), (number(held.runs), "trainings")]
-    )
+    held_now = {"data set": held.datasets, "image": held.images, "training": held.runs}
+    facts = cards((number(count), name if count == 1 else f"{name}s") for name, count in held_now.items())
     lines = (join([tag("dt", name), tag("dd", value)]) for name, value in rows)
     return tag("div", facts, tag("dl", *lines, class_="pl-list"), class_="pl-card")
 

@@ -88,6 +88,13 @@ def pixels(page: Page, image: Locator) -> Image.Image:
     return Image.open(io.BytesIO(found.body()))
 
 
+def test_without_a_photo_there_are_samples(bench: Workbench, page: Page) -> None:
+    page.goto(bench.url + "backlit")
+    page.get_by_role("button", name="Try it with sample photos").click()
+    expect(page.locator("#backlit-pager")).to_contain_text("1 of 4: sample cat.png")
+    expect(page.locator("#backlit-numbers .pl-sentence")).to_contain_text("With Shipped enhancer", timeout=LONG)
+
+
 def test_a_folder_is_compared_and_nothing_is_lost_on_reload(bench: Workbench, page: Page, folder: Path) -> None:
     open_folder(page, bench, folder / "dark")
     expect(page.get_by_text("Enhancement changes intensities.")).to_be_visible()
