@@ -89,7 +89,7 @@ def beside(found: LabelProgress) -> Html:
 
 def _left(found: LabelProgress) -> Html:
     if not found.number:
-        return tag("p", tag("strong", number(found.labelled)), " labelled so far", class_="pl-count")
+        return tag("p", tag("strong", number(found.labelled)), " labelled for training", class_="pl-count")
     share = round(100 * found.done / found.budget) if found.budget else 100
     bar = tag(
         "div",

@@ -292,7 +292,7 @@ def test_nothing_is_worked_out_while_nothing_changes(workspace: Workspace, page:
     assert page.keep_up(dataset, "Anna", "", stamp, "")[2:6] == [skipped] * 4
     say(workspace, dataset, "Ben", samples[0], classes[0])
     changed = eventually(lambda: page.keep_up(dataset, "Anna", "", stamp, ""), lambda shown: shown[2] != skipped)
-    assert "<strong>1</strong> labelled so far" in changed[2]
+    assert "<strong>1</strong> labelled for training" in changed[2]
     assert changed[5] != stamp
 
 
