@@ -49,8 +49,11 @@ class AttentionRecorder:
     def __init__(self, unet: UNet2DConditionModel, sides: Iterable[int], kinds: Iterable[Kind] = ("cross",)) -> None:
         self.unet, self.sides, self.kinds = unet, frozenset(sides), frozenset(kinds)
         self.recorded: list[Recorded] = []
-        layers = {name: layer for name, layer in unet.named_modules() if isinstance(layer, Attention)}
-        self._layers = [(layer, name, kind) for name, layer in layers.items() if (kind := kind_of(name)) in self.kinds]
+        self._layers = [
+            (layer, name, kind)
+            for name, layer in unet.named_modules()
+            if isinstance(layer, Attention) and (kind := kind_of(name)) in self.kinds
+        ]
 
     def __enter__(self) -> Self:
         self._before = [layer.get_processor() for layer, _, _ in self._layers]

@@ -16,7 +16,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from engines.diffusion.attention import Kind
+from engines.diffusion.attention import Kind, kind_of
 from engines.diffusion.conditions import Conditions, Embedded
 from engines.diffusion.memory import memory_watched as memory_watched
 from engines.diffusion.words import Caption, read_caption
@@ -237,12 +237,11 @@ class TextToImage:
 
     def attention_layers(self, latent_side: int, kind: Kind) -> dict[str, int]:
         """The UNet's attention layers of one kind in the order of running, and the side of the image that each sees."""
-        ending = "attn2" if kind == "cross" else "attn1"
         deepest = len(self.unet.config.block_out_channels) - 1
         names = [name.removesuffix(".processor") for name in self.unet.attn_processors]
         found = {}
         for name in sorted(names, key=_running_order):
-            if name.endswith(ending):
+            if kind_of(name) == kind:
                 place, number = name.split(".")[:2]
                 found[name] = math.ceil(latent_side / 2 ** _depth(place, number, deepest))
         return found

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from engines.enhance.backlit import HELD_OUT_PICTURES, photo_pairs, rendered_pairs
-from engines.enhance.groups import Group, new_group
+from engines.enhance.groups import NOT_KEPT, Group, new_group
 from engines.errors import DataError
 from engines.store import Workspace
 
@@ -31,8 +31,11 @@ def sample_group(workspace: Workspace) -> Group:
         pictures = dict(zip(SHOWING, photos, strict=True))
     scenes = rendered_pairs(RENDERED, SIDE, SEED + 1).backlit
     pictures |= {f"scene {number}": scene for number, scene in enumerate(scenes, 1)}
-    with TemporaryDirectory() as scratch:
-        files = [Path(scratch) / f"sample {name}.png" for name in pictures]
-        for file, pixels in zip(files, pictures.values(), strict=True):
-            Image.fromarray(pixels).save(file)
-        return new_group(workspace, files, copy=True)
+    try:
+        with TemporaryDirectory() as scratch:
+            files = [Path(scratch) / f"sample {name}.png" for name in pictures]
+            for file, pixels in zip(files, pictures.values(), strict=True):
+                Image.fromarray(pixels).save(file)
+            return new_group(workspace, files, copy=True)
+    except OSError as error:
+        raise DataError(NOT_KEPT, "Free some space and try again.", str(error)) from error

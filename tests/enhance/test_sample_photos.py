@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import numpy as np
@@ -39,3 +40,12 @@ def test_pictures_that_this_installation_lacks_are_left_out(
 
     monkeypatch.setattr(sys.modules["engines.enhance.sample_photos"], "photo_pairs", missing)
     assert [photo.name for photo in sample_group(workspace).photos] == ["sample scene 1.png", "sample scene 2.png"]
+
+
+def test_a_full_disk_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(DataError, match="disk is full"):
+        sample_group(workspace)
